@@ -1,0 +1,39 @@
+"""The whole model as one transformers model: InternVL plus the mask tokenizer, in one checkpoint.
+
+The only place where the language model and the mask tokenizer meet. Running it (streaming, mask runs,
+caches) is the work of `generation`.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration
+
+from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
+from .configuration import HimtokConfig
+
+
+class HimtokForConditionalGeneration(InternVLForConditionalGeneration):
+    """Vision tower, projector, language model and output head as in InternVL, and `mask_tokenizer`.
+
+    `forward` and `generate` are InternVL's: token ids (B, T) and pixel values (tiles, 3, S, S) in, logits
+    (B, T, vocabulary) out. The mask tokenizer takes no part in them; it turns the mask tokens of an answer
+    into a mask.
+
+    Attributes:
+        model: `vision_tower`, `multi_modal_projector` and `language_model`.
+        lm_head: the output head.
+        mask_tokenizer: MaskTokenizer.
+    """
+
+    config_class = HimtokConfig
+    # The mask tokenizer is called by its own methods, which no hook of a device map sees: it stays in one piece.
+    _no_split_modules = ["MaskTokenizer"]
+
+    def __init__(self, config: HimtokConfig):
+        super().__init__(config)
+        self.mask_tokenizer = MaskTokenizer(config.mask_tokenizer_config)
+        self.post_init()  # again: InternVL's own call came before the mask tokenizer was there
+
+
+AutoConfig.register(MaskTokenizerConfig.model_type, MaskTokenizerConfig)
+AutoModel.register(MaskTokenizerConfig, MaskTokenizer)
+AutoConfig.register(HimtokConfig.model_type, HimtokConfig)
+AutoModelForImageTextToText.register(HimtokConfig, HimtokForConditionalGeneration)
