@@ -65,23 +65,31 @@ class HimtokConfig(InternVLConfig):
         super().__post_init__(**kwargs)
         (height, width), (patch, patch_width) = self.vision_config.image_size, self.vision_config.patch_size
         if height != width or patch != patch_width or height % patch:
-            raise ValueError(f"image_size {height} x {width} does not divide into square patches of {patch} pixels")
+            raise ValueError(
+                f"a picture of {height} x {width} does not divide into patches of {patch} x {patch_width}"
+            )
         side = height // patch * self.downsample_ratio
         if side != int(side) or 1 / self.downsample_ratio != int(1 / self.downsample_ratio):
             raise ValueError(
-                f"downsample_ratio {self.downsample_ratio} does not fit a grid of {height // patch} patches a side: "
-                "it has to be 1 / n with n dividing the side"
+                f"downsample_ratio {self.downsample_ratio} does not fit {height // patch} patches a side: "
+                "it has to be 1 / n with n dividing that number"
             )
         self.image_seq_length = int(side) ** 2
-        ids = [self.image_token_id, self.mask_start_id, self.mask_end_id, self.first_mask_id, self.last_mask_id]
-        if min(ids) < 0 or max(ids) >= self.text_config.vocab_size:
+        text = self.text_config
+        ids = (
+            self.image_token_id,
+            self.mask_start_id,
+            self.mask_end_id,
+            self.first_mask_id,
+            self.last_mask_id,
+        )
+        if min(ids) < 0 or max(ids) >= text.vocab_size:
             raise ValueError(
-                f"special ids from {min(ids)} to {max(ids)} do not fit a vocabulary of {self.text_config.vocab_size}"
+                f"special ids {min(ids)} to {max(ids)} do not fit a vocabulary of {text.vocab_size}"
             )
-        if self.text_config.tie_word_embeddings != self.tie_word_embeddings:
+        if text.tie_word_embeddings != self.tie_word_embeddings:
             raise ValueError(
-                f"tie_word_embeddings is {self.tie_word_embeddings}, but {self.text_config.tie_word_embeddings} "
-                "in text_config: both have to say the same"
+                f"tie_word_embeddings is {self.tie_word_embeddings}, but {text.tie_word_embeddings} in text_config"
             )
 
     @property

@@ -24,7 +24,7 @@ class HimtokForConditionalGeneration(InternVLForConditionalGeneration):
     """
 
     config_class = HimtokConfig
-    # The mask tokenizer is called by its own methods, which no hook of a device map sees: it stays in one piece.
+    # No hook of a device map sees the calls of the mask tokenizer's own methods: it stays in one piece.
     _no_split_modules = ["MaskTokenizer"]
 
     def __init__(self, config: HimtokConfig):

@@ -8,7 +8,13 @@ import json
 from collections.abc import Sequence
 
 import torch
-from transformers import AutoImageProcessor, AutoProcessor, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AutoImageProcessor,
+    AutoProcessor,
+    BatchFeature,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.processing_utils import ImagesKwargs
 
@@ -169,5 +175,7 @@ def flatten(nested: Sequence) -> list:
     return [leaf for item in nested for leaf in (flatten(item) if isinstance(item, list) else [item])]
 
 
-AutoImageProcessor.register(HimtokConfig, image_processor_classes={"pil": HimtokImageProcessor, "torchvision": HimtokImageProcessor})
+AutoImageProcessor.register(
+    HimtokConfig, image_processor_classes={"pil": HimtokImageProcessor, "torchvision": HimtokImageProcessor}
+)
 AutoProcessor.register(HimtokConfig, HimtokProcessor)
