@@ -63,34 +63,40 @@ class HimtokConfig(InternVLConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        (height, width), (patch, patch_width) = self.vision_config.image_size, self.vision_config.patch_size
-        if height != width or patch != patch_width or height % patch:
+        patches = self.image_size // self.vision_config.patch_size[0]  # a side
+        if list(self.vision_config.image_size) != [patches * side for side in self.vision_config.patch_size]:
             raise ValueError(
-                f"a picture of {height} x {width} does not divide into patches of {patch} x {patch_width}"
+                f"pictures of {self.vision_config.image_size} pixels do not divide into a square of patches "
+                f"of {self.vision_config.patch_size} pixels"
             )
-        side = height // patch * self.downsample_ratio
-        if side != int(side) or 1 / self.downsample_ratio != int(1 / self.downsample_ratio):
+        joined = round(1 / self.downsample_ratio)  # patches a side that become one visual token
+        if joined * self.downsample_ratio != 1 or patches % joined:
             raise ValueError(
-                f"downsample_ratio {self.downsample_ratio} does not fit {height // patch} patches a side: "
+                f"downsample_ratio {self.downsample_ratio} does not fit {patches} patches a side: "
                 "it has to be 1 / n with n dividing that number"
             )
-        self.image_seq_length = int(side) ** 2
-        text = self.text_config
-        ids = (
+        self.image_seq_length = (patches // joined) ** 2
+        first, last = min(self.special_ids), max(self.special_ids)
+        if first < 0 or last >= self.text_config.vocab_size:
+            raise ValueError(
+                f"special ids {first} to {last} do not fit a vocabulary of {self.text_config.vocab_size}"
+            )
+        if self.text_config.tie_word_embeddings != self.tie_word_embeddings:
+            raise ValueError(
+                f"tie_word_embeddings is {self.tie_word_embeddings} here and "
+                f"{self.text_config.tie_word_embeddings} in text_config"
+            )
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids of the picture token, the ends of a mask run, the first and the last mask token."""
+        return (
             self.image_token_id,
             self.mask_start_id,
             self.mask_end_id,
             self.first_mask_id,
             self.last_mask_id,
         )
-        if min(ids) < 0 or max(ids) >= text.vocab_size:
-            raise ValueError(
-                f"special ids {min(ids)} to {max(ids)} do not fit a vocabulary of {text.vocab_size}"
-            )
-        if text.tie_word_embeddings != self.tie_word_embeddings:
-            raise ValueError(
-                f"tie_word_embeddings is {self.tie_word_embeddings}, but {text.tie_word_embeddings} in text_config"
-            )
 
     @property
     def last_mask_id(self) -> int:
