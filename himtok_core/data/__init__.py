@@ -1,0 +1,1 @@
+"""Pictures to train and test on: drawn scenes and their questions."""
