@@ -64,8 +64,10 @@ class PhraseSpan(Span):
 
 @dataclass(frozen=True, kw_only=True)
 class BoxSpan(Span):
-    """`<box>...</box>`. boxes: (x1, y1, x2, y2) each, 0..1000, x1 <= x2, y1 <= y2; label: the phrase before it,
-    "" if there is none.
+    """`<box>...</box>`.
+
+    boxes: (x1, y1, x2, y2) each, 0..1000, x1 <= x2, y1 <= y2. label: the phrase before it, "" if there is
+    none.
     """
 
     boxes: tuple[Box, ...]
