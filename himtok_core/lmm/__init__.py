@@ -3,10 +3,14 @@
 from .configuration import HimtokConfig
 from .modeling import HimtokForConditionalGeneration
 from .processing import HimtokImageProcessor, HimtokProcessor
+from .released_format import convert, is_released_format, load_released
 
 __all__ = [
     "HimtokConfig",
     "HimtokForConditionalGeneration",
     "HimtokImageProcessor",
     "HimtokProcessor",
+    "convert",
+    "is_released_format",
+    "load_released",
 ]

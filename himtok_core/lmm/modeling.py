@@ -4,6 +4,9 @@ The only place where the language model and the mask tokenizer meet. Running it 
 caches) is the work of `generation`.
 """
 
+from typing import Self
+
+from accelerate.hooks import remove_hook_from_module
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration
 
 from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
@@ -24,13 +27,23 @@ class HimtokForConditionalGeneration(InternVLForConditionalGeneration):
     """
 
     config_class = HimtokConfig
-    # No hook of a device map sees the calls of the mask tokenizer's own methods: it stays in one piece.
     _no_split_modules = ["MaskTokenizer"]
 
     def __init__(self, config: HimtokConfig):
         super().__init__(config)
         self.mask_tokenizer = MaskTokenizer(config.mask_tokenizer_config)
         self.post_init()  # again: InternVL's own call came before the mask tokenizer was there
+
+    @classmethod
+    def from_pretrained(cls, *args: object, **kwargs: object) -> Self | tuple[Self, dict]:
+        """As in transformers; only the mask tokenizer is in one piece and in memory under every device map.
+
+        Its methods are called directly, past the hooks that would move data and weights to and fro.
+        """
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        remove_hook_from_module(model.mask_tokenizer, recurse=True)
+        return loaded
 
 
 AutoConfig.register(MaskTokenizerConfig.model_type, MaskTokenizerConfig)
