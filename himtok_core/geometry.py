@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from .errors import MaskError
+from .images import MAX_PIXELS
 from .markup import BOX_SCALE, Box
 
 
@@ -104,8 +105,8 @@ def rle_to_mask(rle: dict[str, object]) -> np.ndarray:
             pass
         case _:
             raise MaskError('A mask in COCO RLE is {"size": [height, width], "counts": text}.')
-    if not counts.isascii():
-        raise MaskError("The counts of a COCO RLE are ASCII characters only.")
+    if height * width > MAX_PIXELS:
+        raise MaskError(f"A mask in COCO RLE of {height} x {width} pixels is larger than any picture may be.")
     # Summed here first: the library trusts the counts with its memory.
     lengths = _rle_lengths(counts)
     if sum(lengths) != height * width or min(lengths) < 0:

@@ -9,11 +9,10 @@ import struct
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import PictureError
 
@@ -24,11 +23,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 PictureSource = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray
 
-# What Pillow's readers are known to raise on damaged files, beside their own errors (all OSError).
+# What Pillow's readers are known to raise on damaged files, each format in its own way.
 _DAMAGED = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, NotImplementedError,
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, RuntimeError,
     AttributeError, struct.error, zlib.error,
 )
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def open_picture(source: PictureSource) -> Image.Image:
@@ -40,25 +40,28 @@ def open_picture(source: PictureSource) -> Image.Image:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if isinstance(source, Image.Image):
-        return _finish(source)
     if isinstance(source, str | os.PathLike):
-        if not Path(source).is_file():
+        if not os.path.isfile(source):
             raise PictureError(f"There is no picture file at {os.fspath(source)!r}.")
     elif isinstance(source, bytes | bytearray):
         source = BytesIO(source)
-    elif not hasattr(source, "read"):
+    elif not isinstance(source, Image.Image) and not hasattr(source, "read"):
         raise PictureError(f"A picture is a path, bytes, an open file, a Pillow image or an array, "
                            f"not {type(source).__name__}.")
     try:
-        image = Image.open(source)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"The picture is far larger than {MAX_PIXELS // 10**6} megapixels.") from error
-    except _DAMAGED as error:
-        raise PictureError("The file is not a picture that can be read, or it is damaged. "
+        if isinstance(source, Image.Image):
+            return _decode(source)
+        with Image.open(source) as image:
+            return _decode(image)
+    except UnidentifiedImageError as error:
+        raise PictureError("The file is not a picture that can be read. "
                            "PNG, JPEG, WebP, GIF, BMP and TIFF are fine.") from error
-    with image:
-        return _finish(image)
+    except _BOMB as error:
+        raise PictureError(f"The picture is far larger than {MAX_PIXELS // 10**6} megapixels.") from error
+    except MemoryError as error:
+        raise PictureError("There is not enough memory to decode the picture.") from error
+    except _DAMAGED as error:
+        raise PictureError(f"The picture is damaged or cut off and cannot be decoded ({error}).") from error
 
 
 def choose_grid(width: int, height: int, max_tiles: int, tile_size: int) -> tuple[int, int]:
@@ -111,17 +114,12 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _finish(image: Image.Image) -> Image.Image:
+def _decode(image: Image.Image) -> Image.Image:
     """Decodes an image whose header has been read and brings it to upright opaque RGB."""
     _check_size(*image.size)
-    try:
-        image.load()
-        _check_size(*image.size)
-        return _to_rgb(_upright(image))
-    except _DAMAGED as error:
-        raise PictureError(f"The picture is damaged or cut off and cannot be decoded ({error}).") from error
-    except MemoryError as error:
-        raise PictureError(f"There is no memory left for {image.width} x {image.height} pixels.") from error
+    image.load()
+    _check_size(*image.size)  # Icons may turn out larger than their header says.
+    return _to_rgb(_upright(image))
 
 
 def _check_size(width: int, height: int) -> None:
@@ -165,8 +163,8 @@ def _from_levels(image: Image.Image) -> Image.Image:
         low, high = levels.min(), levels.max()
         if low >= 0:
             low, high = 0.0, next((limit for limit in fitting if levels.max() <= limit), high)
-    grey = np.rint((levels - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
-        grey[levels == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
+        levels[levels == transparent] = high
+    levels = (levels - low) / max(high - low, 1e-12) * 255
+    return Image.fromarray(np.rint(levels).astype(np.uint8)).convert("RGB")

@@ -220,8 +220,7 @@ def _mask_span(raw: str, label: str) -> Span:
     """The span of `<|mt_start|>` and the mask tokens after it, with or without the end tag."""
     problem = _run_problem(raw)
     if problem is None and not raw.endswith(MASK_END):
-        count = len(_TOKEN_ID.findall(raw))
-        problem = f"The mask run is cut off after {count} tokens, {MASK_END} is missing."
+        problem = f"The mask run is cut off, {MASK_END} is missing; tokens so far: {len(_token_ids(raw))}."
     if problem is None and raw == MASK_START + MASK_END:
         problem = "The mask run holds no tokens."
     if problem is not None:

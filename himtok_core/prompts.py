@@ -183,6 +183,7 @@ TEMPLATES: dict[str, Template] = {
             "Here’s the box location: <box>{box}</box>.",
             "The object’s box is marked as <box>{box}</box>.",
             "Bounding box determined: <box>{box}</box>.",
+            "Located the boundaries at <box>{box}</box>.",
         ),
         expects_mask=False,
     ),
