@@ -29,7 +29,7 @@ class Question:
         prompt: the user's turn; one `<mask>` for each of `prompt_masks`.
         answer: the reply; one `<mask>` for each of `answer_masks`.
         prompt_masks, answer_masks: bool [H, W] at the size of the picture, True inside.
-        mask_tokens: how many tokens the answer's runs have, 1..32, where the prompt asks for a number, else None.
+        mask_tokens: tokens in the answer's runs, 1..32, where the prompt asks for a number, else None.
         target: indices of the scene's objects that the answer is about.
     """
 
@@ -437,7 +437,7 @@ def _pick(rng: np.random.Generator, found: Sequence[Reference]) -> Reference | N
 
 
 def _pick_specific(rng: np.random.Generator, found: Sequence[Reference]) -> Reference | None:
-    """Mostly a phrase that names a kind of thing: "object ..." suits every scene and would crowd out the rest."""
+    """Mostly a phrase that names a kind of thing: "object ..." always suits and would crowd out the rest."""
     specific = [r for r in found if not {"object", "objects"} & set(r.phrase.split())]
     return _pick(rng, specific if specific and rng.random() < 0.75 else found)
 

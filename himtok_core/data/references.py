@@ -1,7 +1,7 @@
 """Phrases that point out objects of a scene, each of them true of exactly what it names.
 
-Knows when a phrase is clear enough to be asked: one object answers to it, by a margin that an eye would see. How
-the phrase is put into a question is `questions`' work.
+Knows when a phrase is clear enough to be asked: one object answers to it, by a margin that an eye would see.
+How the phrase is put into a question is `questions`' work.
 """
 
 from collections.abc import Callable, Iterator
@@ -90,7 +90,7 @@ def by_position(scene: Scene) -> list[Reference]:
 
 
 def by_ordinal(scene: Scene) -> list[Reference]:
-    """"second lemon from the left"."""
+    """ "second lemon from the left"."""
     found = []
     for name, members in _groups(scene):
         if words.is_plural(name):
@@ -106,7 +106,7 @@ def by_ordinal(scene: Scene) -> list[Reference]:
 
 
 def by_relation(scene: Scene) -> list[Reference]:
-    """"lemon left of the cat", "object above the star", "star next to the car".
+    """ "lemon left of the cat", "object above the star", "star next to the car".
 
     Phrases whose noun alone would not do come alone if there are any, for they are what the relation is for.
     """
@@ -125,7 +125,7 @@ def by_relation(scene: Scene) -> list[Reference]:
 
 
 def by_size(scene: Scene) -> list[Reference]:
-    """"largest lemon", "smaller star", "biggest object"."""
+    """ "largest lemon", "smaller star", "biggest object"."""
     found = []
     for name, members in _groups(scene):
         order = sorted(members, key=lambda i: scene.objects[i].area)
@@ -140,7 +140,7 @@ def by_size(scene: Scene) -> list[Reference]:
 
 
 def all_of_a_kind(scene: Scene) -> list[Reference]:
-    """"all lemons", "all circles", "all red shapes", "all objects"."""
+    """ "all lemons", "all circles", "all red shapes", "all objects"."""
     found = [Reference(f"all {words.plural(name)}", tuple(members)) for name, members in _groups(scene)]
     colours = [item.colour for item in scene.objects if item.colour is not None]
     for colour in dict.fromkeys(colours):

@@ -33,7 +33,7 @@ def is_plural(name: str) -> bool:
 
 
 def plural(name: str) -> str:
-    """"slice of pizza" -> "slices of pizza", "butterfly" -> "butterflies"; a plural stays as it is."""
+    """ "slice of pizza" -> "slices of pizza", "butterfly" -> "butterflies"; a plural stays as it is."""
     before, word, after = _split(name)
     if is_plural(name) or word in _SAME:
         return name
@@ -57,12 +57,12 @@ def a(name: str) -> str:
 
 
 def several(count: int, name: str) -> str:
-    """"a lemon" for one, "3 lemons" for more."""
+    """ "a lemon" for one, "3 lemons" for more."""
     return a(name) if count == 1 else f"{count} {plural(name)}"
 
 
 def listing(parts: list[str]) -> str:
-    """"a", "a and b", "a, b and c"."""
+    """ "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
