@@ -8,6 +8,7 @@ from typing import Self
 
 from accelerate.hooks import remove_hook_from_module
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration
+from transformers.integrations.accelerate import load_offloaded_parameter
 
 from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
 from .configuration import HimtokConfig
@@ -42,7 +43,12 @@ class HimtokForConditionalGeneration(InternVLForConditionalGeneration):
         """
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        weights = {
+            name: load_offloaded_parameter(model, f"mask_tokenizer.{name}") if tensor.is_meta else tensor
+            for name, tensor in model.mask_tokenizer.state_dict().items()
+        }
         remove_hook_from_module(model.mask_tokenizer, recurse=True)
+        model.mask_tokenizer.load_state_dict(weights, assign=True)
         return loaded
 
 
