@@ -17,13 +17,12 @@ from transformers import BitsAndBytesConfig
 
 from ..errors import CheckpointError, HimtokError
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
+from ..lmm.modeling import NOT_QUANTIZED
 from ..lmm.released_format import is_released_format, load_released
 from .memory import readable_memory_errors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 QUANTIZATIONS = ("8bit", "4bit")
-# These stay in the number type of the computation: small, or too sensitive, or read directly.
-NOT_QUANTIZED = ["vision_tower", "multi_modal_projector", "mask_tokenizer", "lm_head"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.safetensors"]

@@ -13,6 +13,9 @@ from transformers.integrations.accelerate import load_offloaded_parameter
 from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
 from .configuration import HimtokConfig
 
+# What quantisation leaves in the number type of the computation: small, or sensitive, or used directly.
+NOT_QUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "mask_tokenizer", "lm_head"]
+
 
 class HimtokForConditionalGeneration(InternVLForConditionalGeneration):
     """Vision tower, projector, language model and output head as in InternVL, and `mask_tokenizer`.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from himtok_core.errors import CheckpointError
 from himtok_core.lmm import (
@@ -18,6 +18,7 @@ from himtok_core.lmm import (
     is_released_format,
     load_released,
 )
+from himtok_core.lmm.modeling import NOT_QUANTIZED
 from himtok_core.lmm.released_format import text_config
 from himtok_core.lmm.released_weights import check_shapes, expected_shapes
 from himtok_core.mask_tokenizer import MaskTokenizer
@@ -237,6 +238,22 @@ def test_bfloat16(tiny: tuple) -> None:
     assert {tensor.dtype for tensor in model.parameters()} == {torch.bfloat16}
     assert model.mask_tokenizer.encoder.attn_mask.dtype == torch.bool
     torch.testing.assert_close(logits(model, processor).float(), logits(*tiny), rtol=0.1, atol=0.3)
+
+
+@pytest.mark.parametrize("bits, likeness", [(8, 0.999), (4, 0.8)])
+def test_only_the_layers_of_the_language_model_are_quantised(tiny: tuple, bits: int, likeness: float) -> None:
+    quantization = BitsAndBytesConfig(
+        load_in_8bit=bits == 8,
+        load_in_4bit=bits == 4,
+        bnb_4bit_quant_type="nf4",
+        llm_int8_skip_modules=NOT_QUANTIZED,
+    )
+    model, processor = load_released(TINY, torch.float32, {"": "cpu"}, quantization)
+    quantised = {name for name, weights in model.named_parameters() if not weights.is_floating_point()}
+    assert len(quantised) == 7 * 3  # 7 matrices in each of the 3 layers
+    assert all(name.startswith("model.language_model.layers.") for name in quantised)
+    both = torch.stack([logits(model, processor).flatten(), logits(*tiny).flatten()])
+    assert torch.corrcoef(both)[0, 1] > likeness
 
 
 def test_an_offloaded_mask_tokenizer_still_works(tmp_path: Path, tiny: tuple) -> None:
