@@ -114,7 +114,7 @@ def make_scene(seed: int, world: World, size: tuple[int, int] | None = None) -> 
     Args:
         seed: the same seed, world and size give the same pixels.
         world: what scenes are made of.
-        size: (width, height) in pixels; None picks an aspect ratio between 1:2 and 2:1 at about 160 x 160 pixels.
+        size: (width, height) in pixels; None picks an aspect ratio between 1:2 and 2:1 at about 160 x 160.
     """
     rng = np.random.default_rng(seed)
     if size is None:
@@ -184,7 +184,8 @@ def _place(
     else:
         drawing = load_sprite(item.code, item.style)
         scale = side / max(drawing.size)
-        drawing = drawing.resize([max(4, round(length * scale)) for length in drawing.size], Image.Resampling.BOX)
+        extent = [max(4, round(length * scale)) for length in drawing.size]
+        drawing = drawing.resize(extent, Image.Resampling.BOX)
         if rng.random() < 0.5:
             drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         angle = rng.uniform(-25, 25)
@@ -250,14 +251,16 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
         return Image.new("RGB", size, tuple(int(c) for c in first))
     if kind == "gradient":
         turn = rng.uniform(0, 2 * math.pi)
-        ramp = np.linspace(-1, 1, width)[None] * math.cos(turn) + np.linspace(-1, 1, height)[:, None] * math.sin(turn)
+        across, down = np.linspace(-1, 1, width)[None], np.linspace(-1, 1, height)[:, None]
+        ramp = across * math.cos(turn) + down * math.sin(turn)
         blend = ((ramp + 1.42) / 2.84)[..., None]
     elif kind == "noise":
         coarse = rng.random((int(rng.integers(3, 12)), int(rng.integers(3, 12)))).astype(np.float32)
         blend = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))[..., None]
     elif kind == "sky":
         horizon = rng.uniform(0.4, 0.8) * height
-        blend = (np.arange(height)[:, None] > horizon + 3 * np.sin(np.arange(width) / rng.uniform(6, 25)))[..., None]
+        hills = horizon + 3 * np.sin(np.arange(width) / rng.uniform(6, 25))
+        blend = (np.arange(height)[:, None] > hills)[..., None]
         first = np.array([rng.uniform(120, 200), rng.uniform(180, 225), rng.uniform(215, 250)])
         second = np.array([rng.uniform(90, 190), rng.uniform(130, 190), rng.uniform(60, 120)])
     else:

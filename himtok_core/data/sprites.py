@@ -11,8 +11,8 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -79,10 +79,11 @@ def load_concepts(folder: Path = DEFAULT_FOLDER) -> tuple[Concept, ...]:
             for entry in entries
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder} is no sprite folder (a sprites.json with concepts is expected): {error}") from error
+        message = f"{folder} is no sprite folder (a sprites.json with concepts is expected): {error}"
+        raise DataError(message) from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_sprite(code: str, style: str, folder: Path = DEFAULT_FOLDER) -> Image.Image:
     """One drawing, RGBA with straight alpha, cut to its outline.
 
@@ -102,7 +103,11 @@ def fetch_package(source: SpriteSource, folder: Path) -> Path:
     Raises:
         DataError: if npm fails or the archive is not the one that was pinned.
     """
-    done = subprocess.run(["npm", "pack", "--silent", source.package], cwd=folder, capture_output=True, text=True)
+    command = ["npm", "pack", "--silent", source.package]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise DataError(f"npm is not installed, it is needed to fetch {source.package}") from error
     if done.returncode:
         raise DataError(f"npm could not fetch {source.package}: {done.stderr.strip()}")
     archive = folder / done.stdout.strip().splitlines()[-1]
@@ -119,7 +124,8 @@ def rasterise(svg: str) -> Image.Image:
     """SVG text -> RGBA at twice the sprite size."""
     import resvg_py  # only the one-off build of the sprite folder needs it
 
-    return Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=2 * SPRITE_SIZE))).convert("RGBA")
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=2 * SPRITE_SIZE)
+    return Image.open(io.BytesIO(png)).convert("RGBA")
 
 
 def read_drawing(source: SpriteSource, package: Path, code: str) -> Image.Image | None:
@@ -174,7 +180,7 @@ def build(chosen: list[dict], folder: Path = DEFAULT_FOLDER) -> tuple[Concept, .
                     cut_out(drawing).save(folder / source.style / f"{code}.png", optimize=True)
                     styles[code].append(source.style)
     entries = [{**entry, "styles": styles[entry["code"]]} for entry in chosen if styles[entry["code"]]]
-    sources = [{"style": s.style, "package": s.package, "integrity": s.integrity, "licence": s.licence} for s in SOURCES]
+    sources = [asdict(source) for source in SOURCES]
     text = json.dumps({"sources": sources, "concepts": entries}, indent=1, ensure_ascii=False)
     (folder / "sprites.json").write_text(text + "\n", encoding="utf-8")
     load_concepts.cache_clear()

@@ -1,0 +1,224 @@
+"""Evaluation on held-out scenes: what a perfect, a silent and a real (untrained) model score."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from himtok_core import geometry, markup
+from himtok_core.chat import Chat
+from himtok_core.data.questions import KINDS, MASK, Question
+from himtok_core.data.scenes import HELD_OUT_SEED, Scene, World
+from himtok_core.evaluation import main, report, scenes
+from himtok_core.mask_tokenizer import MaskTokenizerConfig
+from himtok_core.reply import Reply, ReplyObject
+
+TOKENS = tuple(range(32))
+
+
+@pytest.fixture(scope="module")
+def questions() -> list[tuple[Scene, Question]]:
+    return list(scenes.held_out_questions(World(), 120))
+
+
+def truth(scene: Scene, question: Question) -> Reply:
+    """The reply of a model that knows everything."""
+    tokens = TOKENS[: question.mask_tokens]
+    text = question.answer.replace(MASK, markup.mask_run(tokens))
+    boxes = [span.boxes[0] for span in markup.parse(text) if isinstance(span, markup.BoxSpan)]
+    box = geometry.scale_box_to_pixels(boxes[0], scene.size) if boxes else None
+    mask = question.answer_masks[0] if question.answer_masks else None
+    if mask is None and box is None:
+        return Reply(text, (), scene.size)
+    item = ReplyObject("", box, mask, None, tokens if mask is not None else ())
+    return Reply(text, (item,), scene.size)
+
+
+def score_all(asked: list[tuple[Scene, Question]], answer) -> dict[str, scenes.KindScores]:
+    return scenes.summarise(
+        [scenes.score(scene, question, answer(scene, question)) for scene, question in asked]
+    )
+
+
+def test_questions_cover_all_kinds_on_held_out_scenes(questions: list[tuple[Scene, Question]]) -> None:
+    counts = Counter(question.kind for _, question in questions)
+    assert set(counts) == set(KINDS)
+    assert counts["segment"] == max(counts.values()) and 110 <= len(questions) <= 130
+    assert all(scene.seed >= HELD_OUT_SEED for scene, _ in questions)
+    assert max(Counter(scene.seed for scene, _ in questions).values()) <= scenes.QUESTIONS_PER_SCENE
+
+
+def test_questions_repeat_and_other_seeds_ask_others(questions: list[tuple[Scene, Question]]) -> None:
+    prompts = [question.prompt for _, question in questions]
+    assert [question.prompt for _, question in scenes.held_out_questions(World(), 120)] == prompts
+    later = list(scenes.held_out_questions(World(), 30, seed=5000))
+    assert min(scene.seed for scene, _ in later) == HELD_OUT_SEED + 5000
+
+
+def test_a_world_that_supports_no_relation_still_ends() -> None:
+    lonely = World(max_objects=1)
+    kinds = {question.kind for _, question in scenes.held_out_questions(lonely, 8)}
+    assert "segment" in kinds and not kinds & {"segment_relation", "segment_all", "segment_ordinal"}
+
+
+def test_the_truth_scores_full_marks(questions: list[tuple[Scene, Question]]) -> None:
+    for kind, result in score_all(questions, truth).items():
+        for name in ("mean_iou", "ciou", "accuracy", "box_at_50", "box_at_75"):
+            value = getattr(result, name)
+            assert np.isnan(value) or value == 1.0, (kind, name)
+        assert np.isnan(result.box_iou) or result.box_iou > 0.95, "boxes are rounded to thousandths"
+        assert result.missing == 0.0
+        assert not np.isnan([result.mean_iou, result.box_iou, result.accuracy]).all(), kind
+
+
+def test_silence_scores_nothing(questions: list[tuple[Scene, Question]]) -> None:
+    for kind, result in score_all(questions, lambda scene, question: Reply("", (), scene.size)).items():
+        for name in ("mean_iou", "ciou", "accuracy", "box_iou", "box_at_50"):
+            value = getattr(result, name)
+            assert np.isnan(value) or value == 0.0, (kind, name)
+        due = kind.startswith("segment") or kind in ("box", "where_is")
+        assert result.missing == float(due), kind
+
+
+def test_saying_that_nothing_is_there_is_right_for_absent_things_only(
+    questions: list[tuple[Scene, Question]],
+) -> None:
+    def deny(scene: Scene, question: Question) -> Reply:
+        return Reply("There is no unicorn in the picture.", (), scene.size)
+
+    results = score_all(questions, deny)
+    assert results["absent"].accuracy == 1.0
+    assert results["segment"].missing == 1.0 and results["segment"].mean_iou == 0.0
+
+
+def test_a_mask_of_something_absent_is_a_false_alarm(questions: list[tuple[Scene, Question]]) -> None:
+    scene, question = next(pair for pair in questions if pair[1].kind == "absent")
+    item = ReplyObject("", None, scene.objects[0].mask, None, TOKENS)
+    assert scenes.score(scene, question, Reply(question.answer, (item,), scene.size)).correct is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "said", "correct"),
+    [
+        ("count", "There are 2 lemons in the picture.", "There are 2 things.", True),
+        ("count", "There are 2 lemons in the picture.", "There are 3 lemons in the picture.", False),
+        ("count", "There is no lemon in the picture.", "There is no lemon in the picture.", True),
+        ("count", "There is no lemon in the picture.", "There is 1 lemon in the picture.", False),
+        ("colour_of", "The star is red.", "It is red", True),
+        ("colour_of", "The star is red.", "The star is blue.", False),
+        ("yes_no", "Yes. There is a cat in the picture.", "Yes. There is a dog in the picture.", True),
+        ("yes_no", "Yes. There is a cat in the picture.", "No. There is no cat in the picture.", False),
+        ("yes_no", "Yes. There is a cat in the picture.", "", False),
+        ("describe", "The picture shows a cat and a dog.", "The picture shows a dog and a cat.", True),
+        ("describe", "The picture shows a cat and a dog.", "The picture shows a cat.", False),
+        ("what_is_at", "It is a cat.", "It is a cat. ", True),
+        ("what_is_at", "It is a cat.", "It is a black cat.", False),
+        ("mask_perception", "B", "B. red apple", True),
+        ("mask_perception", "B", "A", False),
+    ],
+)
+def test_words_are_compared_by_what_they_say(kind: str, expected: str, said: str, correct: bool) -> None:
+    scene = Scene(HELD_OUT_SEED, Image.new("RGB", (8, 8)), ())
+    outcome = scenes.score(scene, Question(kind, "?", expected), Reply(said, (), (8, 8)))
+    assert outcome.correct is correct and outcome.score == float(correct)
+
+
+def test_a_wrong_number_of_tokens_is_wrong(questions: list[tuple[Scene, Question]]) -> None:
+    scene, question = next(pair for pair in questions if pair[1].kind == "segment_with_length")
+    right = truth(scene, question)
+    wrong = ReplyObject(
+        "", right.objects[0].box, right.objects[0].mask, None, TOKENS[: question.mask_tokens % 32 + 1]
+    )
+    assert scenes.score(scene, question, right).correct is True
+    assert scenes.score(scene, question, Reply(right.text, (wrong,), scene.size)).correct is False
+
+
+def test_the_world_of_a_model_is_what_its_list_names() -> None:
+    listed = (
+        {"name": "cat", "code": "1f431", "styles": ["noto"]},
+        {"name": "blue circle"},
+        {"name": "red star"},
+    )
+    world = scenes.world_of(listed)
+    assert [(concept.name, concept.styles) for concept in world.concepts] == [("cat", ("noto",))]
+    assert world.shapes == ("circle", "star") and world.colours == ("red", "blue")
+    assert scenes.world_of(()) == World()
+
+
+@dataclass
+class Copier:
+    """In place of a mask tokenizer: its tokens number the masks, 8 or more of them give the mask itself."""
+
+    config: MaskTokenizerConfig
+
+    def encode(self, masks: torch.Tensor) -> torch.Tensor:
+        self.masks = masks
+        return torch.arange(len(masks))[:, None].repeat(1, 32)
+
+    def decode_prefixes(self, tokens: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        return torch.stack([self.masks * (length >= 8) for length in lengths], dim=1)
+
+
+def test_round_trip_compares_at_the_size_of_the_picture() -> None:
+    result = scenes.round_trip(Copier(MaskTokenizerConfig(mask_size=128)), World(), scenes=20)
+    assert result.count > 30 and list(result.mean_iou) == [1, 2, 4, 8, 16, 32]
+    assert result.mean_iou[4] == 0.0
+    assert 0.95 < result.mean_iou[8] == result.mean_iou[32] < 1.0, "stretching to 128 pixels costs a little"
+    assert 1 <= result.codes_used <= 4 and result.perplexity <= result.codes_used
+
+
+def test_masks_of_a_prompt_become_runs(tiny_chat: Chat) -> None:
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[10:20, 10:30] = True
+    text = scenes.with_masks(f"{MASK} or {MASK}?", (mask, ~mask), tiny_chat.mask_tokenizer)
+    spans = [span for span in markup.parse(text) if isinstance(span, markup.MaskSpan)]
+    expected = [geometry.stretch_mask(m, tiny_chat.mask_tokenizer.config.mask_size) for m in (mask, ~mask)]
+    tokens = tiny_chat.mask_tokenizer.encode(torch.from_numpy(np.stack(expected)))
+    assert [list(span.tokens) for span in spans] == tokens.tolist() and text.endswith("?")
+
+
+def test_the_table_names_the_bars_and_whether_they_are_met(questions: list[tuple[Scene, Question]]) -> None:
+    tokenizer = scenes.TokenizerScores(9, {1: 0.3, 32: 0.9}, 700, 1024, 450.0)
+    table = report.markdown(score_all(questions, truth), tokenizer)
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
+    assert set(KINDS) < set(rows)
+    assert "met: mean IoU at least 0.60" in rows["segment"] and "met: box IoU at least 0.60" in rows["box"]
+    assert "met: at least 0.85" in rows["round trip, mean IoU of 9 masks"]
+    falling = scenes.TokenizerScores(9, {1: 0.95, 32: 0.9}, 700, 1024, 450.0)
+    silent = score_all(questions, lambda scene, question: Reply("", (), scene.size))
+    table = report.markdown(silent, falling)
+    assert table.count("missed:") == 3 and "| met:" not in table
+    columns = {line.count("|") for line in table.splitlines() if line.startswith(("| question", "| segment"))}
+    assert len(columns) == 1
+
+
+def test_a_model_is_evaluated_from_the_command_line(
+    tiny_chat: Chat, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tiny_chat.model.save_pretrained(tmp_path / "model")
+    tiny_chat.processor.save_pretrained(tmp_path / "model")
+    out = tmp_path / "out"
+    assert main(["scenes", "--model", str(tmp_path / "model"), "--count", "1", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"| {kind} | 1 |" in shown for kind in KINDS) and "missed:" in shown
+    result = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert result["count"] == len(result["questions"]) == len(KINDS)
+    assert result["kinds"]["segment"]["box_iou"] is None and 0 <= result["kinds"]["segment"]["mean_iou"] < 0.5
+    pictures = sorted((out / "worst").glob("*.png"))
+    assert pictures and all(Image.open(path).width >= 480 for path in pictures)
+
+
+def test_bad_input_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["scenes", "--model", str(tmp_path / "nothing")]) == 2
+    assert capsys.readouterr().err.startswith("error: There is no folder")
+    (tmp_path / "file").write_text("")
+    assert main(["scenes", "--model", str(tmp_path), "--out", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main(["scenes", "--count", "none"])
+    assert stopped.value.code == 2 and "whole number" in capsys.readouterr().err
