@@ -9,9 +9,12 @@ how text is cut into ids is `released_tokenizer`'s; fetching a folder from the h
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerBase, Qwen2Config
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -87,7 +90,10 @@ def load_released(
             f"{folder} is not in the released format: its model_type is {raw.get('model_type')!r}"
         )
     tokenizer = load_tokenizer(folder)
-    config = translate_config(raw, mask_tokenizer_config(folder), tokenizer)
+    with naming(folder / "himt_config.json"):
+        mask_tokenizer = mask_tokenizer_config(folder / "himt_config.json")
+    with naming(folder / "config.json"):
+        config = translate_config(raw, mask_tokenizer, tokenizer)
     internlm2 = language_model(raw) == "InternLM2ForCausalLM"
     check_shapes(stored_shapes(folder), expected_shapes(config, internlm2))
     model, report = ReleasedCheckpoint.from_pretrained(
@@ -168,11 +174,22 @@ def read_config(folder: Path) -> dict:
 
 def language_model(raw: dict) -> str:
     """Class name of the reference's language model, checked."""
-    architecture = (raw.get("llm_config", {}).get("architectures") or ["not stated"])[0]
+    architecture = (raw["llm_config"].get("architectures") or ["not stated"])[0]
     if architecture not in LANGUAGE_MODELS:
         known = ", ".join(LANGUAGE_MODELS)
         raise CheckpointError(f"the language model is {architecture}; known are {known}")
     return architecture
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what the config classes say about wrong or missing entries into an error about the file."""
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(f"{path} has no entry {error}") from error
+    except (ValueError, StrictDataclassError) as error:
+        raise CheckpointError(f"the entries of {path} do not fit: {error}") from error
 
 
 def translate_config(
@@ -181,7 +198,8 @@ def translate_config(
     """config.json of the released format -> HimtokConfig.
 
     Raises:
-        CheckpointError: if it asks for something that this project does not do, or its numbers do not fit.
+        CheckpointError: if it asks for something that this project does not do, or its tokenizer has no mask
+            tokens. KeyError, ValueError, StrictDataclassError: if entries are missing or do not fit.
     """
     vision = raw["vision_config"]
     wanted = {
@@ -192,33 +210,30 @@ def translate_config(
     for name, (right, given) in wanted.items():
         if given != right:
             raise CheckpointError(f"config.json says {name} = {given!r}; only {right!r} can be loaded")
+    vocabulary = tokenizer.get_vocab()
     ids = {
-        token: tokenizer.get_vocab().get(token)
-        for token in (IMAGE_TOKEN, MASK_START, MASK_END, FIRST_MASK, TURN_END)
+        token: vocabulary.get(token) for token in (IMAGE_TOKEN, MASK_START, MASK_END, FIRST_MASK, TURN_END)
     }
     if absent := [token for token, id in ids.items() if id is None]:
         raise CheckpointError(f"the tokenizer has no {', '.join(absent)}: this is no HiMTok checkpoint")
-    try:
-        return HimtokConfig(
-            text_config=text_config(raw, ids[TURN_END]),
-            vision_config={
-                **only_fields_of(HimtokConfig.sub_configs["vision_config"], vision),
-                "attention_bias": vision.get("qkv_bias", False),
-                "use_qk_norm": vision.get("qk_normalization", False),
-                "hidden_dropout_prob": vision.get("dropout", 0.0),
-            },
-            mask_tokenizer_config=mask_tokenizer,
-            downsample_ratio=raw.get("downsample_ratio", 0.5),
-            vision_feature_layer=raw.get("select_layer", -1),
-            image_token_id=ids[IMAGE_TOKEN],
-            mask_start_id=ids[MASK_START],
-            mask_end_id=ids[MASK_END],
-            first_mask_id=ids[FIRST_MASK],
-            tie_word_embeddings=raw["llm_config"].get("tie_word_embeddings", False),
-            dtype=raw.get("torch_dtype") or raw.get("dtype"),
-        )
-    except ValueError as error:
-        raise CheckpointError(f"config.json does not fit together: {error}") from error
+    return HimtokConfig(
+        text_config=text_config(raw, ids[TURN_END]),
+        vision_config={
+            **only_fields_of(HimtokConfig.sub_configs["vision_config"], vision),
+            "attention_bias": vision.get("qkv_bias", False),
+            "use_qk_norm": vision.get("qk_normalization", False),
+            "hidden_dropout_prob": vision.get("dropout", 0.0),
+        },
+        mask_tokenizer_config=mask_tokenizer,
+        downsample_ratio=float(raw.get("downsample_ratio", 0.5)),
+        vision_feature_layer=raw.get("select_layer", -1),
+        image_token_id=ids[IMAGE_TOKEN],
+        mask_start_id=ids[MASK_START],
+        mask_end_id=ids[MASK_END],
+        first_mask_id=ids[FIRST_MASK],
+        tie_word_embeddings=raw["llm_config"].get("tie_word_embeddings", False),
+        dtype=raw.get("torch_dtype") or raw.get("dtype"),
+    )
 
 
 def text_config(raw: dict, turn_end_id: int) -> LlamaConfig | Qwen2Config:
@@ -245,33 +260,37 @@ def only_fields_of(config_class: type[PreTrainedConfig], raw: dict) -> dict:
     return {name: value for name, value in raw.items() if name in names and value is not None}
 
 
-def mask_tokenizer_config(folder: Path) -> MaskTokenizerConfig:
-    """Sizes of the mask tokenizer: the `released` preset, unless himt_config.json states others."""
-    path = folder / "himt_config.json"
+def mask_tokenizer_config(path: Path) -> MaskTokenizerConfig:
+    """Sizes of the mask tokenizer: what himt_config.json states, the `released` preset if there is none.
+
+    Raises:
+        CheckpointError: if it describes another kind of mask tokenizer. KeyError, ValueError,
+            StrictDataclassError: if entries are missing or do not fit.
+    """
     if not path.is_file():
         return MaskTokenizerConfig.released()
     raw = json.loads(path.read_text(encoding="utf-8"))
     encoder, decoder, pixels = raw["encoder"], raw["decoder"], raw["pixel_decoder"]
-    if encoder["mlp_ratio"] != decoder["mlp_ratio"] or pixels["z_channels"] != decoder["ffn_out_channels"]:
-        raise CheckpointError(
-            f"the sizes in {path} do not fit together: mlp_ratio, or ffn_out_channels and z_channels"
-        )
-    try:
-        return MaskTokenizerConfig(
-            **{
-                name: raw[name]
-                for name in ("mask_size", "patch_size", "num_latent_tokens", "token_size", "codebook_size")
-            },
-            **{f"encoder_{name}": encoder[name] for name in ("width", "layers", "heads")},
-            **{f"decoder_{name}": decoder[name] for name in ("width", "layers", "heads")},
-            mlp_ratio=encoder["mlp_ratio"],
-            ffn_hidden_channels=decoder["ffn_hidden_channels"],
-            ffn_out_channels=decoder["ffn_out_channels"],
-            pixel_hidden_channels=pixels["hidden_channels"],
-            pixel_channel_mult=pixels["channel_mult"],
-            pixel_num_res_blocks=pixels["num_res_blocks"],
-            pixel_out_channels=pixels["out_channels"],
-            group_norm_groups=pixels["group_norm_groups"],
-        )
-    except ValueError as error:
-        raise CheckpointError(f"the sizes in {path} do not fit together: {error}") from error
+    wanted = {
+        "use_l2_norm": (True, raw.get("use_l2_norm", True)),
+        "is_legacy": (True, raw.get("is_legacy", True)),
+        "mlp_ratio of the decoder": (encoder["mlp_ratio"], decoder["mlp_ratio"]),
+        "z_channels": (decoder["ffn_out_channels"], pixels["z_channels"]),
+    }
+    for name, (right, given) in wanted.items():
+        if given != right:
+            raise CheckpointError(f"{path} says {name} = {given!r}; only {right!r} can be loaded")
+    names = "mask_size", "patch_size", "num_latent_tokens", "token_size", "codebook_size"
+    return MaskTokenizerConfig(
+        **{name: raw[name] for name in names},
+        **{f"encoder_{name}": encoder[name] for name in ("width", "layers", "heads")},
+        **{f"decoder_{name}": decoder[name] for name in ("width", "layers", "heads")},
+        mlp_ratio=float(encoder["mlp_ratio"]),
+        ffn_hidden_channels=decoder["ffn_hidden_channels"],
+        ffn_out_channels=decoder["ffn_out_channels"],
+        pixel_hidden_channels=pixels["hidden_channels"],
+        pixel_channel_mult=pixels["channel_mult"],
+        pixel_num_res_blocks=pixels["num_res_blocks"],
+        pixel_out_channels=pixels["out_channels"],
+        group_norm_groups=pixels["group_norm_groups"],
+    )

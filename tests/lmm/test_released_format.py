@@ -20,7 +20,7 @@ from himtok_core.lmm import (
 )
 from himtok_core.lmm.modeling import NOT_QUANTIZED
 from himtok_core.lmm.released_format import text_config
-from himtok_core.lmm.released_weights import check_shapes, expected_shapes
+from himtok_core.lmm.released_weights import SplitGroupedQKV, check_shapes, expected_shapes
 from himtok_core.mask_tokenizer import MaskTokenizer
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
@@ -108,10 +108,28 @@ def test_a_tensor_that_does_not_fit_is_named(folder: Path, changes: dict, messag
         ({"force_image_size": 448}, "force_image_size = 448; only 56"),
         ({"downsample_ratio": 0.3}, "downsample_ratio 0.3"),
         ({"llm_config": {"architectures": ["PhiForCausalLM"]}}, "PhiForCausalLM"),
+        ({"vision_config": {}}, "no entry 'image_size'"),
+        ({"downsample_ratio": "half"}, "do not fit"),
     ],
 )
 def test_a_config_that_asks_for_something_else_is_refused(folder: Path, changes: dict, message: str) -> None:
     change_config(folder, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_released(folder)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"codebook_size": None}, "himt_config.json has no entry 'codebook_size'"),
+        ({"is_legacy": False}, "says is_legacy = False"),
+        ({"patch_size": 15}, "entries of .*himt_config.json do not fit: mask_size 64 is not a multiple"),
+    ],
+)
+def test_sizes_of_another_mask_tokenizer_are_refused(folder: Path, changes: dict, message: str) -> None:
+    path = folder / "himt_config.json"
+    raw = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps({k: v for k, v in raw.items() if v is not None}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
         load_released(folder)
 
@@ -189,6 +207,18 @@ def test_other_language_models(
     with torch.no_grad():
         expected = native(**processor.tokenizer(TEXT, return_tensors="pt")).logits
     torch.testing.assert_close(logits(model, processor), expected)
+
+
+def test_fused_attention_rows_are_grouped_by_key_value_head() -> None:
+    """2 key-value heads with 3 query heads each, 4 rows a head; rows are numbered."""
+    config = LlamaConfig(hidden_size=24, num_attention_heads=6, num_key_value_heads=2)
+    rows = torch.arange(2 * (3 + 2) * 4)
+    split = SplitGroupedQKV().convert({"qkv": [rows]}, ["qkv"], ["q", "k", "v"], config=config)
+    assert split["q"].tolist() == [*range(0, 12), *range(20, 32)]
+    assert split["k"].tolist() == [*range(12, 16), *range(32, 36)]
+    assert split["v"].tolist() == [*range(16, 20), *range(36, 40)]
+    again = SplitGroupedQKV().reverse_op.convert(split, ["q", "k", "v"], ["qkv"], config=config)
+    assert torch.equal(again["qkv"], rows)
 
 
 def test_position_angles_grow_beyond_the_trained_length(folder: Path) -> None:
