@@ -19,14 +19,14 @@ import torch
 from PIL import Image
 
 from .errors import GenerationError, PromptError
-from .generation import Context, Generation, LocalModel, ReplyBuilder, Sampling, TextStream, redraw
+from .generation import Answer, Context, LocalModel, Sampling, redraw
 from .generation.loading import load_checkpoint
 from .generation.turns import check_question, first_turn_ids, next_turn_ids
 from .images import open_picture
 from .lmm import HimtokForConditionalGeneration, HimtokProcessor
 from .markup import MAX_RUN
 from .mask_tokenizer import MaskTokenizer
-from .reply import Prompt, Reply, Timing
+from .reply import Prompt, Reply
 
 __all__ = ["Chat", "Conversation", "Sampling", "load"]
 
@@ -185,7 +185,8 @@ class Conversation:
         if max_new_tokens < 1:
             raise PromptError(f"An answer needs at least 1 new token, max_new_tokens is {max_new_tokens}.")
         stop = threading.Event()
-        self._stop = stop
+        if not self._busy.locked():
+            self._stop = stop  # from here on, so that a stop before the first token counts
         return self._write(prompt, sampling, max_new_tokens, stop)
 
     def stop(self) -> None:
@@ -210,58 +211,33 @@ class Conversation:
         self, prompt: Prompt, sampling: Sampling | None, max_new_tokens: int, stop: threading.Event
     ) -> Iterator[Reply]:
         with self._alone():
+            self._stop = stop
             began = time.perf_counter()
             ids = self._prompt_ids(prompt.text)
-            generation = Generation(
+            answer = Answer(
                 self._local,
                 self._context,
+                prompt,
                 ids,
                 self._features,
-                prompt.mask_tokens,
+                self.picture.size,
                 sampling,
                 max_new_tokens,
                 stop,
+                began,
             )
-            builder = ReplyBuilder(self._local.draw, prompt, self.picture.size)
-            text = TextStream(self._local.processor.tokenizer)
             try:
-                for token in generation:
-                    builder.add(text.feed(token))
-                    yield builder.partial(generation.runs)
+                yield from answer
             except GeneratorExit:
-                # The reader left: what was written so far is an answer that was stopped.
-                generation.ended = "stopped"
-                self._keep(prompt, ids, generation, builder, text, began, max_new_tokens)
+                self._keep(prompt, ids, answer)  # the reader left: an answer that was stopped
                 raise
-            yield self._keep(prompt, ids, generation, builder, text, began, max_new_tokens)
+            yield self._keep(prompt, ids, answer)
 
-    def _keep(
-        self,
-        prompt: Prompt,
-        ids: list[int],
-        generation: Generation,
-        builder: ReplyBuilder,
-        text: TextStream,
-        began: float,
-        max_new_tokens: int,
-    ) -> Reply:
+    def _keep(self, prompt: Prompt, ids: list[int], answer: Answer) -> Reply:
         """Finishes an answer and makes it a turn of the conversation."""
-        builder.add(text.close())
-        reply = builder.final(generation.runs, generation.ended, max_new_tokens)
-        total = time.perf_counter() - began
-        timing = Timing(
-            prefill=generation.prefill,
-            first_token=generation.first_token,
-            decode=max(0.0, total - generation.first_token - builder.draw_seconds),
-            detokenize=builder.draw_seconds,
-            total=total,
-            prompt_tokens=len(ids),
-            cached_tokens=generation.cached,
-            new_tokens=len(generation.ids),
-        )
-        reply = replace(reply, timing=timing)
+        reply = answer.finish()
         self._turns.append(Turn(prompt, reply, start=len(self._ids)))
-        self._ids = ids + generation.ids
+        self._ids = ids + answer.ids
         return reply
 
     def _prompt(self, prompt: str | Prompt, mask_tokens: int | None, expects_mask: bool | None) -> Prompt:

@@ -102,7 +102,7 @@ def tiny_parts(seed: int = 0) -> tuple[HimtokForConditionalGeneration, HimtokPro
 
 
 def learn_answers(model: HimtokForConditionalGeneration, processor: HimtokProcessor) -> None:
-    """Trains the language model until it gives every one of ANSWERS, whatever the picture."""
+    """Trains the language model until it gives every one of ANSWERS, for `example_picture()`."""
     rows = []
     for question, answer in ANSWERS.items():
         content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -119,18 +119,21 @@ def learn_answers(model: HimtokForConditionalGeneration, processor: HimtokProces
         ids[row, : len(asked) + len(said)] = torch.tensor(asked + said)
         labels[row, len(asked) : len(asked) + len(said)] = torch.tensor(said)
     pixel_values = inputs["pixel_values"].repeat(len(rows), 1, 1, 1)
+    scored = labels[:, 1:] != -100
+    model.requires_grad_(False)
     weights = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
+    for weight in weights:
+        weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(weights, lr=7e-3, weight_decay=0.0)
     for _ in range(400):
-        # The mean over all tokens forgets the few hard ones, their maximum does not.
-        logits = model(input_ids=ids, pixel_values=pixel_values, attention_mask=torch.ones_like(ids)).logits
+        hidden = model.model(input_ids=ids, pixel_values=pixel_values).last_hidden_state
         losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none"
+            model.lm_head(hidden[:, :-1][scored]), labels[:, 1:][scored], reduction="none"
         )
         if losses.max() < 0.1:
             return
         optimizer.zero_grad()
-        losses.sum().div((labels != -100).sum()).backward()
+        losses.mean().backward()
         optimizer.step()
     raise AssertionError(
         f"the tiny model did not learn its answers, the worst token's loss is {losses.max():.2f}"

@@ -17,12 +17,11 @@ from transformers import DynamicCache
 
 from ..errors import GenerationError
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
+from ..lmm.processing import TURN_END
 from .constraints import MaskIds, RunGrammar
 from .masks import draw_runs
 from .memory import readable_memory_errors
 from .sampling import Sampler, Sampling
-
-TURN_END = "<|im_end|>"
 
 
 class Context:
@@ -196,7 +195,7 @@ class LocalModel:
 
 
 class Generation:
-    """One reply being generated: iterate over it for its token ids; the end token is not among them.
+    """One reply being generated: iterate over it, once, for its token ids; the end token is not among them.
 
     ids: generated so far. runs: its mask runs. ended: why it is over: "end", "stopped", "length" (the limit
     of new tokens) or "context" (no room left in the model), None before. prefill, first_token: seconds from

@@ -7,15 +7,15 @@ spelled again.
 
 from ..errors import CheckpointError, PromptError
 from ..lmm import HimtokProcessor
+from ..lmm.processing import IMAGE_END, IMAGE_START, TURN_END
 
-TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
-PICTURE_START, PICTURE_END = "<img>", "</img>"
+TURN_START = "<|im_start|>"
 
 
 def check_question(processor: HimtokProcessor, text: str) -> None:
     """Raises PromptError if the text holds a token that would end its turn or stand for a picture."""
     tokenizer = processor.tokenizer
-    reserved = [processor.image_token, TURN_START, TURN_END, PICTURE_START, PICTURE_END]
+    reserved = [processor.image_token, TURN_START, TURN_END, IMAGE_START, IMAGE_END]
     reserved += [token for token in (tokenizer.bos_token, tokenizer.eos_token) if token]
     for token in reserved:
         if token in text:
