@@ -1,0 +1,1 @@
+"""The browser chat: Gradio only, on top of the public names of `himtok_core`."""

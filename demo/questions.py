@@ -1,0 +1,73 @@
+"""What a visitor can ask: the kinds of question, the prompt each becomes, and what to suggest.
+
+Knows which template a kind uses and what is worth suggesting. Wording is left to `himtok_core.prompts`, looks
+to `views`.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+from himtok_core import Chat, HimtokError, Prompt, prompts
+
+from . import views
+
+FREE = "Question"
+# What can be asked for -> the template it goes to the model with; None: the visitor's own words.
+KINDS: dict[str, str | None] = {
+    "Segment": "segment",
+    "Segment + box": "segment_then_ground",
+    "Box only": "ground",
+    FREE: None,
+}
+QUESTIONS = ("What is in the picture?", "How many objects are there?")
+SUGGESTIONS = 8
+
+
+def make_prompt(kind: str, text: str) -> Prompt:
+    """The question that goes to the model. Raises PromptError for an empty text or tags inside a phrase."""
+    template = KINDS[kind]
+    if template is None:
+        return Prompt(text)
+    expects_mask = prompts.TEMPLATES[template].expects_mask
+    return Prompt(prompts.render(template, phrase=text), expects_mask=expects_mask)
+
+
+def placeholder(kind: str) -> str:
+    return "Ask anything about the picture" if kind == FREE else "Name a thing in the picture"
+
+
+def preview_html(kind: str, text: str) -> str:
+    """What would go to the model now, or why nothing can."""
+    try:
+        sent = views.prompt_html(make_prompt(kind, text).text)
+    except HimtokError as error:
+        if text.strip():
+            return f'<p class="problem">{escape(str(error))}</p>'
+        template = KINDS[kind]
+        sent = "your words, as they are"
+        if template is not None:
+            sent = views.prompt_html(prompts.render(template, phrase="…"))
+    return f"<p><span>Prompt</span><code>{sent}</code></p>"
+
+
+def suggestions_html(kind: str, names: Sequence[str], concepts: Sequence[str]) -> str:
+    """Texts for the question field: names that are known to be in the picture, then what the model knows."""
+    if kind == FREE:
+        return views.suggestions_html([*QUESTIONS, *(f"Where is the {name}?" for name in names[:2])])
+    return views.suggestions_html(list(dict.fromkeys([*names, *concepts]))[:SUGGESTIONS])
+
+
+def concept_names(chat: Chat) -> tuple[str, ...]:
+    """The names of what the model was trained on, if its folder says so."""
+    return tuple(concept["name"] for concept in chat.concepts)
+
+
+def note_html(chat: Chat) -> str:
+    """One line on what a small model knows, and how to load one for photos; "" if the model has no list."""
+    concepts = concept_names(chat)
+    if not concepts:
+        return ""
+    return (f'<details><summary><b>{escape(chat.name)}</b> is small: it knows {len(concepts)} drawn things, '
+            f"and no photos. <u>Details</u></summary>{views.suggestions_html(concepts)}"
+            "<p>For photos, start the app with the 8B model of the paper on a GPU: "
+            "<code>python app.py --model yayafengzi/InternVL2_5-HiMTok-8B</code></p></details>")

@@ -1,0 +1,180 @@
+"""One visitor's state: a picture, its conversation, and the limits that keep one visitor from taking all.
+
+Knows what may be asked when, and which answer is shown with how many mask tokens. Nothing in here is shared
+between visitors except the chat, which is never changed. How it looks is left to `views`, when it happens to
+`chat_tab`.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from himtok_core import Chat, Conversation, HimtokError, Prompt, Reply, Sampling
+
+MASK_TOKENS = 32
+MAX_TURNS = 40
+MAX_QUESTION = 2000
+RETRY = Sampling(temperature=0.7, top_p=0.9)
+
+
+@dataclass(eq=False)
+class Turn:
+    """One question and what came of it.
+
+    reply: as the model gave it (partial while it streams), None before its first token. shown: the same with
+    its masks decoded from fewer tokens, None if they are shown as they were given. error: why there is no
+    reply. previews: what its masks look like at several lengths, data URLs, () before it is finished.
+    again: whether it is a retry. stopping: whether the visitor wants no more of it.
+    kept: whether the model's own conversation has it, answered or in part.
+    first_colour: number of the first object's colour; a conversation never uses one number twice.
+    """
+
+    prompt: Prompt
+    first_colour: int
+    reply: Reply | None = None
+    shown: Reply | None = None
+    error: str = ""
+    previews: tuple[str, ...] = ()
+    again: bool = False
+    stopping: bool = False
+    kept: bool = False
+
+    @property
+    def visible(self) -> Reply | None:
+        """The reply as it is drawn now."""
+        return self.shown or self.reply
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.error) or (self.reply is not None and self.reply.finished)
+
+
+class Visitor:
+    """State of one open page. Every method that a visitor can get wrong raises HimtokError."""
+
+    def __init__(self, chat: Chat) -> None:
+        self.chat = chat
+        self.conversation: Conversation | None = None
+        self.names: tuple[str, ...] = ()
+        self.turns: list[Turn] = []
+        self.mask_tokens = MASK_TOKENS
+        self._waiting: Turn | None = None  # accepted, and not yet taken up by the model
+        self._lock = threading.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the last question still waits for its answer."""
+        return bool(self.turns) and not self.turns[-1].finished
+
+    def open(self, picture: str | Path, names: Sequence[str] = ()) -> Conversation:
+        """Begin with another picture; a running answer about the old one is stopped.
+
+        names: what is known to be in it, for suggestions.
+        """
+        conversation = self.chat.start(picture)
+        self.stop()
+        self._begin(conversation)
+        self.names = tuple(names)
+        return conversation
+
+    def clear(self) -> None:
+        """Forget the conversation and keep the picture."""
+        self.stop()
+        if self.conversation is not None:
+            self._begin(self.chat.start(self.conversation.picture))
+
+    def close(self) -> None:
+        """Stop what runs and let go of everything."""
+        self.stop()
+        self._begin(None)
+
+    def _begin(self, conversation: Conversation | None) -> None:
+        with self._lock:
+            self.conversation, self.turns, self._waiting = conversation, [], None
+            self.mask_tokens = MASK_TOKENS
+
+    def accept(self, prompt: Prompt, again: bool = False) -> None:
+        """Put a question at the end of the conversation; `answers` takes it from there.
+
+        again: whether it was answered before. The answer is then sampled: a greedy one would be the same.
+        """
+        with self._lock:
+            if self.conversation is None:
+                raise HimtokError("There is no picture yet. Drop one here, paste one, or pick an example.")
+            self._check_idle()
+            if len(prompt.text) > MAX_QUESTION:
+                raise HimtokError(f"The question has {len(prompt.text)} characters; "
+                                  f"at most {MAX_QUESTION} are allowed.")
+            if len(self.turns) >= MAX_TURNS:
+                raise HimtokError(f"A conversation holds {MAX_TURNS} questions, and this one is full. "
+                                  "Clear it to go on with the same picture.")
+            used = sum(len(turn.reply.objects) for turn in self.turns if turn.reply is not None)
+            self._waiting = Turn(prompt, first_colour=used, again=again)
+            self.turns.append(self._waiting)
+            self.mask_tokens = MASK_TOKENS
+
+    def _check_idle(self) -> None:
+        if self.busy:
+            raise HimtokError("The last question is still being answered. Wait for it or stop it first.")
+
+    def answers(self) -> Iterator[Turn]:
+        """Answer the accepted question; yields its turn whenever there is more of the reply.
+
+        Yields nothing if the question was taken back while it waited. Raises what the model raises; the turn
+        then says why it has no answer.
+        """
+        with self._lock:
+            turn, self._waiting = self._waiting, None
+            conversation = self.conversation
+        if turn is None or conversation is None:
+            return
+        before = len(conversation.turns)
+        try:
+            # A visitor who leaves closes this generator in the middle, and with it the model's.
+            with closing(conversation.stream(turn.prompt, sampling=RETRY if turn.again else None)) as replies:
+                for reply in replies:
+                    turn.reply = reply
+                    if turn.stopping:
+                        conversation.stop()
+                    yield turn
+        except HimtokError as error:
+            turn.error = str(error)
+            raise
+        finally:
+            turn.kept = len(conversation.turns) > before
+            if not turn.finished:
+                turn.error = "The answer was interrupted."
+
+    def stop(self) -> None:
+        """End a running answer at its next token, or take back a question that still waits for the model."""
+        with self._lock:
+            turn, self._waiting = self._waiting, None
+            if turn is not None:
+                turn.error = "Stopped before the model began."
+            elif self.busy and self.conversation is not None:
+                self.turns[-1].stopping = True
+                self.conversation.stop()
+
+    def retry(self) -> None:
+        """Take the last turn back and ask the same again."""
+        with self._lock:
+            if not self.turns or self.conversation is None:
+                raise HimtokError("There is nothing to retry yet.")
+            self._check_idle()
+            turn = self.turns.pop()
+            if turn.kept:
+                self.conversation.undo()
+        self.accept(turn.prompt, again=turn.reply is not None and not turn.reply.stopped)
+
+    def shorten(self, mask_tokens: int) -> None:
+        """Draw the last answer's masks from their first tokens only; the model is not asked."""
+        turn = self.last_answer()
+        if turn is not None and turn.reply is not None and not self.busy:
+            turn.shown = None if mask_tokens == MASK_TOKENS else self.chat.redecode(turn.reply, mask_tokens)
+            self.mask_tokens = mask_tokens
+
+    def last_answer(self) -> Turn | None:
+        """The last turn whose reply is complete."""
+        return next((turn for turn in reversed(self.turns) if turn.reply is not None and turn.finished), None)
