@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "assets" / "examples"
 sys.path.insert(0, str(ROOT))  # runs from a checkout without installing; spawned processes do it again
 
 ALL_LENGTHS = list(range(1, 33))
@@ -41,11 +42,11 @@ def measure(started: float, model: str, picture: str, phrase: str) -> dict[str, 
     conversation = chat.start(picture)
     question = himtok.prompts.render("segment", phrase=phrase)
     reply = conversation.ask(question, mask_tokens=max(ALL_LENGTHS), expects_mask=True)
-    masks = [item for item in reply.objects if item.mask is not None]
-    if not masks:
+    runs = [item.tokens for item in reply.objects if item.tokens]
+    if not runs:
         raise SystemExit(f"{phrase!r} in {picture} gave no mask, so there is nothing to time: {reply.text!r}")
 
-    tokens = torch.tensor([masks[0].tokens], device=chat.model.device)  # (1, 32)
+    tokens = torch.tensor([runs[0]], device=chat.model.device)  # (1, 32)
     begin = time.perf_counter()
     pyramid = chat.mask_tokenizer.decode_prefixes(tokens, ALL_LENGTHS).cpu()  # (1, 32, S, S)
     prefixes = time.perf_counter() - begin
@@ -56,7 +57,7 @@ def measure(started: float, model: str, picture: str, phrase: str) -> dict[str, 
         "seconds_to_ready": ready,
         "seconds_to_first_token": reply.timing.first_token,
         "seconds_to_mask": reply.timing.total,
-        "tokens_per_second": reply.timing.new_tokens / reply.timing.decode,
+        "tokens_per_second": (reply.timing.new_tokens - 1) / reply.timing.decode,
         "seconds_for_32_prefixes": prefixes,
         "peak_memory_mb": kilobytes / 1024,
     }
@@ -70,6 +71,13 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def example_question() -> tuple[str, str]:
+    """The first example picture and something that is in it."""
+    truth = json.loads((EXAMPLES / "truth.json").read_text(encoding="utf-8"))
+    file, objects = next(iter(truth.items()))
+    return str(EXAMPLES / file), objects[0]["name"]
 
 
 def machine() -> dict[str, str | int]:
@@ -87,19 +95,18 @@ def machine() -> dict[str, str | int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time himtok-mini on this machine; prints one JSON line.")
-    parser.add_argument("--model", default=str(ROOT / "assets" / "himtok-mini"))
-    parser.add_argument("--picture", required=True, help="a picture that holds the phrase")
-    parser.add_argument("--phrase", required=True, help="what to segment in it")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--model", default=str(ROOT / "assets" / "himtok-mini"), help="model folder")
+    parser.add_argument("--runs", type=int, default=5, help="cold runs to take the median of (%(default)s)")
     arguments = parser.parse_args()
 
+    picture, phrase = example_question()
     spawn = multiprocessing.get_context("spawn")
     runs = []
     for number in range(arguments.runs):
         print(f"run {number + 1} of {arguments.runs}", file=sys.stderr)
         with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as process:
-            question = (arguments.model, arguments.picture, arguments.phrase)
-            runs.append(process.submit(measure, time.monotonic(), *question).result())
+            run = process.submit(measure, time.monotonic(), arguments.model, picture, phrase)
+            runs.append(run.result())
 
     line = {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
     line |= {"runs": len(runs), "model": Path(arguments.model).name, "machine": machine()}
