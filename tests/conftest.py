@@ -4,12 +4,15 @@ It is the real thing at a toy size (vision tower, language model with attention,
 so that streaming, caches and mask runs are tested on it as they run. Its masks mean nothing.
 """
 
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
@@ -94,6 +97,12 @@ def tiny_parts(seed: int = 0) -> tuple[HimtokForConditionalGeneration, HimtokPro
     )  # fmt: skip
     torch.manual_seed(seed)
     model = HimtokForConditionalGeneration(config).eval()
+    with torch.no_grad():  # masks that depend on their tokens and cover about half of the picture
+        masks = model.mask_tokenizer
+        masks.decoder.decoder_embed.weight.mul_(20)
+        masks.pixel_decoder.conv_out.weight.mul_(4)
+        drawn = masks.draw_logits(masks.quantize.lookup(torch.arange(32)[None]))
+        masks.pixel_decoder.conv_out.bias.sub_(drawn.median() / 5)
     processor = HimtokProcessor(
         tokenizer=tokenizer, num_image_tokens=config.image_seq_length, system_message="Be brief.",
         image_size=32, max_tiles=2,
@@ -152,6 +161,19 @@ def tiny_chat() -> Chat:
     model, processor = tiny_parts()
     learn_answers(model, processor)
     return Chat(model, processor, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_chat, tmp_path_factory) -> Path:
+    """The tiny model as a folder in our format, in half precision, with a list of names."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_chat.model.save_pretrained(folder)
+    tiny_chat.processor.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    halves = {name: weight.half() for name, weight in weights.items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "concepts.json").write_text(json.dumps([{"name": "cat"}, {"name": "dog", "code": "1f415"}]))
+    return folder
 
 
 @pytest.fixture

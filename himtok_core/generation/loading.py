@@ -11,12 +11,17 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig
 
 from ..errors import CheckpointError, HimtokError
-from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
+from ..lmm import HimtokConfig, HimtokForConditionalGeneration, HimtokProcessor
 from ..lmm.modeling import NOT_QUANTIZED
 from ..lmm.released_format import is_released_format, load_released
 from .memory import readable_memory_errors
@@ -67,11 +72,17 @@ def load_checkpoint(
         )
     try:
         with readable_memory_errors(f"loading {folder.name}"):
-            if is_released_format(folder):
+            kind = _model_type(folder)
+            if kind == HimtokConfig.model_type:
+                network, processor = _load_own(folder, options)
+            elif is_released_format(folder):
                 network, processor = load_released(folder, **options)
             else:
-                network, processor = _load_own(folder, options)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+                raise CheckpointError(
+                    f"{folder} holds a model of type {kind!r}. Only himtok checkpoints and the released "
+                    "InternVL2.5-HiMTok format can be loaded."
+                )
+    except (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError) as error:
         raise CheckpointError(f"The model in {folder} cannot be loaded: {error}") from error
     if max_tiles is not None:
         processor.image_processor.max_tiles = max_tiles
@@ -104,15 +115,19 @@ def find_checkpoint(model: str | Path) -> Path:
     return folder
 
 
+def _model_type(folder: Path) -> str | None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / 'config.json'} must be a JSON object.")
+    return config.get("model_type")
+
+
 def _load_own(folder: Path, options: dict) -> tuple[HimtokForConditionalGeneration, HimtokProcessor]:
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if kind != HimtokForConditionalGeneration.config_class.model_type:
-        raise CheckpointError(
-            f"{folder} holds a model of type {kind!r}. Only himtok checkpoints and the released "
-            "InternVL2.5-HiMTok format can be loaded."
-        )
     network, report = HimtokForConditionalGeneration.from_pretrained(
-        folder, output_loading_info=True, **options
+        folder,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are in the report, and refused below by their names
+        **options,
     )
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[what]:

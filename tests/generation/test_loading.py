@@ -1,0 +1,133 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import himtok_core
+from himtok_core.errors import CheckpointError, HimtokError
+from tests.conftest import example_picture
+
+RELEASED = Path(__file__).parent.parent / "data" / "parity" / "released_tiny"
+QUESTION = "Segment <ref>cat</ref>."
+
+
+@pytest.fixture
+def copy(tiny_folder, tmp_path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+
+
+def test_a_folder_in_our_format(tiny_folder, tiny_chat):
+    chat = himtok_core.load(tiny_folder, device="cpu")
+    assert chat.name == "tiny"
+    assert chat.concepts == ({"name": "cat"}, {"name": "dog", "code": "1f415"})
+    assert chat.mask_tokenizer is chat.model.mask_tokenizer
+    assert {weight.dtype for weight in chat.model.parameters()} == {torch.float32}
+    assert not chat.model.training
+    reply = chat.start(example_picture()).ask(QUESTION)
+    assert reply.text == tiny_chat.start(example_picture()).ask(QUESTION).text
+
+
+def test_options(tiny_folder):
+    chat = himtok_core.load(str(tiny_folder), device="cpu", dtype="bfloat16", max_tiles=1)
+    assert {weight.dtype for weight in chat.model.parameters()} == {torch.bfloat16}
+    one = chat.start(example_picture()).ask(QUESTION, max_new_tokens=2)
+    three = (
+        himtok_core.load(tiny_folder, device="cpu").start(example_picture()).ask(QUESTION, max_new_tokens=2)
+    )
+    assert three.timing.prompt_tokens - one.timing.prompt_tokens == 2 * 4
+
+
+def test_the_released_format():
+    chat = himtok_core.load(RELEASED, device="cpu")
+    assert chat.name == "released_tiny" and chat.concepts == ()
+    assert chat.start(example_picture()).ask(QUESTION).finished
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "gpu"}, "cpu, cuda"),
+        ({"device": "xpu"}, "no xpu"),
+        ({"dtype": "float8"}, "float32, bfloat16, float16"),
+        ({"dtype": torch.int8}, "float32, bfloat16, float16"),
+        ({"quantization": "2bit"}, "8bit, 4bit"),
+        ({"device": "cpu", "device_map": "auto"}, "exclude"),
+        ({"max_tiles": 0}, "at least 1"),
+    ],
+)
+def test_impossible_options_say_what_is_possible(tiny_folder, options, words):
+    with pytest.raises(HimtokError, match=words):
+        himtok_core.load(tiny_folder, **options)
+
+
+@pytest.mark.parametrize("name", ["no-such-folder", "/no/such/folder", "./here", "two words/model"])
+def test_no_such_folder(name):
+    with pytest.raises(CheckpointError, match="no folder"):
+        himtok_core.load(name)
+
+
+def test_a_hub_id_that_cannot_be_fetched(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="nobody/nothing-at-all"):
+        himtok_core.load("nobody/nothing-at-all")
+
+
+def test_a_file_is_no_folder(tiny_folder):
+    with pytest.raises(CheckpointError, match=r"file; the folder"):
+        himtok_core.load(tiny_folder / "config.json")
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        himtok_core.load(tmp_path)
+
+
+def test_another_kind_of_model(copy):
+    (copy / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(CheckpointError, match="llama"):
+        himtok_core.load(copy)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"model_type": "himtok", "text_config": 7}'])
+def test_a_damaged_config(copy, text):
+    (copy / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="copy"):
+        himtok_core.load(copy)
+
+
+def test_missing_and_damaged_weights(copy):
+    weights = load_file(copy / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight"):
+        himtok_core.load(copy)
+    (copy / "model.safetensors").write_bytes(b"no weights at all")
+    with pytest.raises(CheckpointError, match="copy"):
+        himtok_core.load(copy)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="copy"):
+        himtok_core.load(copy)
+
+
+def test_weights_of_another_size(copy):
+    weights = load_file(copy / "model.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"][:-1].clone()
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight"):
+        himtok_core.load(copy)
+
+
+def test_a_missing_tokenizer(copy):
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="copy"):
+        himtok_core.load(copy)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]"])
+def test_a_damaged_list_of_names(copy, text):
+    (copy / "concepts.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"concepts\.json"):
+        himtok_core.load(copy)
