@@ -1,0 +1,1 @@
+"""Training recipes: one visible loop each for the tokenizer and for the language model."""

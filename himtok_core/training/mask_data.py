@@ -1,0 +1,82 @@
+"""Masks to train the tokenizer on: the visible parts and unions of scene objects, and masks of photographs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from pycocotools import mask as coco
+
+from ..data.scenes import World, make_scene
+from ..geometry import stretch_mask
+
+
+def scene_masks(seed: int, world: World, size: int) -> list[np.ndarray]:
+    """Every object's mask of one scene and, where there are several, a random union: float32 [size, size] each."""
+    scene = make_scene(seed, world)
+    masks = [item.mask for item in scene.objects]
+    if len(masks) > 1:
+        rng = np.random.default_rng([seed, 1])
+        chosen = rng.permutation(len(masks))[: rng.integers(2, len(masks) + 1)]
+        masks.append(np.logical_or.reduce([masks[i] for i in chosen]))
+    return [stretch_mask(mask, size) for mask in masks]
+
+
+def load_photo_masks(path: Path, size: int) -> np.ndarray:
+    """A JSON file {"masks": [{"rle": ...}]} -> float32 [N, size, size]."""
+    entries = json.loads(Path(path).read_text(encoding="utf-8"))["masks"]
+    return np.stack([stretch_mask(coco.decode(entry["rle"]) > 0, size) for entry in entries])
+
+
+class MaskBatches:
+    """Batch number `step` of a run, a function of (seed, step) alone.
+
+    Args:
+        world: what scenes are made of. photo_masks: float32 [N, S, S] mixed in, or None.
+        photo_share: part of a batch that is drawn from `photo_masks`.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        size: int,
+        batch: int,
+        seed: int,
+        photo_masks: np.ndarray | None,
+        photo_share: float = 0.15,
+    ):
+        self.world, self.size, self.batch, self.seed = world, size, batch, seed
+        self.photo_masks = photo_masks
+        self.photos = 0 if photo_masks is None else round(photo_share * batch)
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """-> masks (B, S, S), prefix lengths int (B,).
+
+        Two of five masks keep all 32 tokens, the others a log-uniform number of them. Every mask is flipped
+        and transposed at random; a photograph's mask is moved and scaled as well, for they are few.
+        """
+        rng = np.random.default_rng([self.seed, step])
+        masks: list[np.ndarray] = []
+        while len(masks) < self.batch - self.photos:
+            masks += scene_masks(int(rng.integers(2**29)), self.world, self.size)
+        masks = masks[: self.batch - self.photos]
+        for index in rng.integers(0, len(self.photo_masks) if self.photos else 1, self.photos):
+            masks.append(_moved(rng, self.photo_masks[index]))
+        masks = [_turned(rng, mask) for mask in masks]
+        lengths = np.floor(np.exp(rng.uniform(0, np.log(33), self.batch))).clip(1, 32).astype(np.int64)
+        lengths[rng.random(self.batch) < 0.4] = 32
+        return torch.from_numpy(np.stack(masks)), torch.from_numpy(lengths)
+
+
+def _turned(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    mask = np.rot90(mask, int(rng.integers(4)))
+    return np.ascontiguousarray(mask.T if rng.random() < 0.5 else mask)
+
+
+def _moved(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    """Cut a random window of the mask and stretch it; windows that lose the object are not taken."""
+    size = mask.shape[0]
+    side = int(rng.uniform(0.5, 1) * size)
+    y, x = rng.integers(0, size - side + 1, 2)
+    window = mask[y : y + side, x : x + side]
+    return stretch_mask(window > 0.5, size) if window.sum() > 0.03 * side * side else mask

@@ -1,0 +1,117 @@
+"""The folder of a training run: its settings, its log, its last state. Knows nothing of what is trained.
+
+A run that is killed and started again with the same folder goes on from its last state along the same
+trajectory: every batch is made from (seed, step) alone, and the state holds everything else.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from ..errors import DataError
+
+
+class RunFolder:
+    """`settings.json`, `log.jsonl` and `state.pt` of one run.
+
+    Args:
+        folder: made if it is not there.
+        settings: the run's settings; a folder that was begun with others is refused.
+        minutes: stop (and save) after so long in this process; None for no limit.
+
+    Raises:
+        DataError: if the folder belongs to a run with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: dict, minutes: float | None = None):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings = json.loads(json.dumps(settings))
+        self.started = time.monotonic()
+        self.seconds_before = 0.0
+        self.limit = math.inf if minutes is None else 60 * minutes
+        path = self.folder / "settings.json"
+        if path.exists():
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            if begun != self.settings:
+                changed = sorted(
+                    k for k in begun.keys() | settings.keys() if begun.get(k) != self.settings.get(k)
+                )
+                raise DataError(
+                    f"{folder} was begun with other settings ({', '.join(changed)}): use the same or a new folder"
+                )
+        else:
+            path.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
+
+    @property
+    def state_path(self) -> Path:
+        """Where the last state lies."""
+        return self.folder / "state.pt"
+
+    @property
+    def seconds(self) -> float:
+        """Training time of the run so far, earlier processes included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether this process has used its minutes."""
+        return time.monotonic() - self.started > self.limit
+
+    def load(self, device: torch.device) -> dict | None:
+        """The last state, or None for a new run."""
+        if not self.state_path.exists():
+            return None
+        state = torch.load(self.state_path, map_location=device, weights_only=True)
+        self.seconds_before = state["seconds"]
+        return state
+
+    def save(self, state: dict) -> None:
+        """Write the state so that a kill at any moment leaves either the old or the new one."""
+        scratch = self.state_path.with_suffix(".tmp")
+        torch.save({**state, "seconds": self.seconds}, scratch)
+        os.replace(scratch, self.state_path)
+
+    def log(self, **row: float | int | str) -> None:
+        """Append a row to `log.jsonl` and show it on standard error."""
+        row = {"seconds": round(self.seconds, 1), **row}
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        print("  ".join(shown), file=sys.stderr, flush=True)
+
+    def rows(self) -> list[dict]:
+        """Everything logged so far."""
+        path = self.folder / "log.jsonl"
+        return (
+            [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            if path.exists()
+            else []
+        )
+
+
+def learning_rate(step: int, steps: int, warmup: int, decay: float = 0.4) -> float:
+    """Factor on the learning rate: linear warm-up, constant, linear decay to 2 % over the last part."""
+    if step < warmup:
+        return (step + 1) / warmup
+    left = (steps - step) / (decay * steps)
+    return max(0.02, min(1.0, left))
+
+
+def split_for_muon(module: torch.nn.Module, blocks: tuple[str, ...]) -> tuple[list, list]:
+    """Parameters of a network -> (matrices inside its transformer blocks, everything else).
+
+    Args:
+        blocks: parts of parameter names that mark a transformer block.
+    """
+    matrices, others = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            inside = parameter.ndim == 2 and any(block in name for block in blocks)
+            (matrices if inside else others).append(parameter)
+    return matrices, others

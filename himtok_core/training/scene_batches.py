@@ -1,0 +1,218 @@
+"""Scenes -> tensors: what the model sees, what each patch shows, and token ids of questions and answers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .. import markup
+from ..data.questions import MASK, Question, ask_some
+from ..data.scenes import Scene, World, make_scene
+from ..geometry import stretch_mask
+from ..lmm import HimtokProcessor
+from ..mask_tokenizer import MaskTokenizer
+
+SHAPE_SIDE = 16  # side of the coarse masks that patches learn to draw
+IGNORE = -100
+
+
+def world_names(world: World) -> tuple[str, ...]:
+    """The names of everything that a world can show, in a fixed order."""
+    figures = [f"{colour} {shape}" for colour in world.colours for shape in world.shapes]
+    return (*(concept.name for concept in world.concepts), *figures)
+
+
+@dataclass
+class DenseTargets:
+    """What the patches of a batch of pictures show.
+
+    Attributes:
+        owner: int64 (B, P), index of the object in each patch, -1 for background, -2 where it is unclear.
+        names: int64 (N,), each object's place in `world_names`.
+        boxes: float32 (N, 4), (x0, y0, x1, y1) as fractions of the picture.
+        shapes: float32 (N, SHAPE_SIDE, SHAPE_SIDE), coverage of the picture's cells.
+        masks: float32 (N, S, S), at the mask tokenizer's size.
+    """
+
+    owner: torch.Tensor
+    names: torch.Tensor
+    boxes: torch.Tensor
+    shapes: torch.Tensor
+    masks: torch.Tensor
+
+
+def dense_targets(scenes: list[Scene], names: dict[str, int], grid: int, mask_size: int) -> DenseTargets:
+    """Targets of a batch of scenes for a `grid` x `grid` patch grid."""
+    owner, kinds, boxes, masks = [], [], [], []
+    for scene in scenes:
+        width, height = scene.size
+        cover = np.stack(
+            [
+                np.asarray(Image.fromarray(item.mask).convert("L").resize((grid, grid), Image.Resampling.BOX))
+                / 255
+                for item in scene.objects
+            ]
+        )  # (n, grid, grid)
+        most = cover.max(0)
+        row = np.where(most > 0.25, cover.argmax(0) + len(kinds), np.where(most > 0.05, -2, -1))
+        owner.append(row.reshape(-1))
+        for item in scene.objects:
+            kinds.append(names[item.name])
+            boxes.append(np.array(item.box) / (width, height, width, height))
+            masks.append(stretch_mask(item.mask, mask_size))
+    masks = torch.from_numpy(np.stack(masks))
+    shapes = torch.nn.functional.interpolate(masks[:, None], (SHAPE_SIDE, SHAPE_SIDE), mode="area")[:, 0]
+    return DenseTargets(
+        torch.from_numpy(np.stack(owner)),
+        torch.tensor(kinds),
+        torch.from_numpy(np.stack(boxes)).float(),
+        shapes,
+        masks,
+    )
+
+
+def pixels(scenes: list[Scene], processor: HimtokProcessor) -> torch.Tensor:
+    """float32 (B, 3, S, S), one tile a scene."""
+    return processor.image_processor([scene.picture for scene in scenes], max_tiles=1)["pixel_values"]
+
+
+@dataclass
+class Branch:
+    """One conversation about a scene, after the part that all conversations about it share.
+
+    Attributes:
+        scene: its index in the batch.
+        ids: token ids.
+        labels: the same where the model speaks, IGNORE elsewhere.
+        runs: (place of the first mask token, number of tokens, index of the mask) of each run of the answers.
+        looks: (first place, place after the last, objects) of each answer that is about certain objects.
+    """
+
+    scene: int
+    ids: list[int]
+    labels: list[int]
+    runs: list[tuple[int, int, int]]
+    looks: list[tuple[int, int, tuple[int, ...]]]
+
+
+# Answers to these are about the picture as a whole.
+NOT_POINTING = ("absent", "describe", "count", "yes_no")
+
+
+class QuestionWriter:
+    """Questions -> token ids, in the words of the chat template."""
+
+    def __init__(self, processor: HimtokProcessor):
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        picture = [{"type": "image"}, {"type": "text", "text": "@question@"}]
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": picture}], add_generation_prompt=True
+        )
+        text = text.replace("<IMG_CONTEXT>", processor.picture_text(1), 1)
+        before, self.after_question = text.split("@question@")
+        self.prefix_ids: list[int] = self._ids(before)
+        self.first_mask_id = self.tokenizer.convert_tokens_to_ids("<|mt_0|>")
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def branch(
+        self,
+        scene: int,
+        first_object: int,
+        turns: list[tuple[Question, list[list[int]], list[list[int]], list[int]]],
+    ) -> Branch:
+        """One conversation.
+
+        Args:
+            scene: its index in the batch. first_object: the index in the batch of the scene's first object.
+            turns: question, tokens of its prompt's masks, tokens of its answer's masks, indices of the latter.
+        """
+        ids: list[int] = []
+        labels: list[int] = []
+        runs: list[tuple[int, int, int]] = []
+        looks: list[tuple[int, int, tuple[int, ...]]] = []
+        for number, (question, shown, drawn, indices) in enumerate(turns):
+            opening = "\n<|im_start|>user\n" if number else ""
+            ids += self._ids(opening + fill(question.prompt, shown) + self.after_question)
+            labels += [IGNORE] * (len(ids) - len(labels))
+            answer = self._ids(fill(question.answer, drawn) + "<|im_end|>")
+            place = 0
+            for tokens, index in zip(drawn, indices, strict=True):
+                place = answer.index(self.first_mask_id + tokens[0], place)
+                runs.append((len(ids) + place, len(tokens), index))
+                place += len(tokens)
+            if question.target and question.kind not in NOT_POINTING:
+                objects = tuple(first_object + i for i in question.target)
+                looks.append((len(ids), len(ids) + len(answer), objects))
+            ids += answer
+            labels += answer
+        return Branch(scene, ids, labels, runs, looks)
+
+
+def fill(text: str, runs: list[list[int]]) -> str:
+    """Put mask runs where `<mask>` stands."""
+    for tokens in runs:
+        text = text.replace(MASK, markup.mask_run(tokens), 1)
+    return text
+
+
+class ConversationBatches:
+    """Batch number `step` of a language-model run, a function of (seed, step) alone.
+
+    Args:
+        scenes, questions: pictures a batch, conversations a picture.
+        weights: how often each kind of question is asked, by kind.
+        second_turn: share of conversations with another question after the first.
+    """
+
+    def __init__(
+        self,
+        processor: HimtokProcessor,
+        world: World,
+        scenes: int,
+        questions: int,
+        weights: dict[str, float],
+        second_turn: float,
+        seed: int,
+    ):
+        self.processor, self.world, self.writer = processor, world, QuestionWriter(processor)
+        self.scenes, self.questions, self.weights = scenes, questions, weights
+        self.second_turn, self.seed = second_turn, seed
+
+    def __call__(
+        self, step: int, mask_tokenizer: MaskTokenizer
+    ) -> tuple[list[Scene], list[Branch], torch.Tensor]:
+        """-> scenes, conversations, and the masks of the answers (M, S, S) that `Branch.runs` refers to."""
+        rng = np.random.default_rng([self.seed, step])
+        scenes = [make_scene(int(rng.integers(2**29)), self.world) for _ in range(self.scenes)]
+        chosen: list[tuple[int, list[Question]]] = []
+        for index, scene in enumerate(scenes):
+            asked = ask_some(scene, rng, self.world, self.questions, self.weights)
+            while asked:
+                turns = 2 if len(asked) > 1 and rng.random() < self.second_turn else 1
+                chosen.append((index, asked[:turns]))
+                asked = asked[turns:]
+        size = mask_tokenizer.config.mask_size
+        questions = [question for _, asked in chosen for question in asked]
+        given = [stretch_mask(mask, size) for question in questions for mask in question.prompt_masks]
+        wanted = [stretch_mask(mask, size) for question in questions for mask in question.answer_masks]
+        both = torch.from_numpy(np.stack(given + wanted)) if given or wanted else torch.zeros(0, size, size)
+        device = mask_tokenizer.device
+        tokens = mask_tokenizer.encode(both.to(device)).tolist() if len(both) else []
+        shown, drawn = iter(tokens[: len(given)]), iter(enumerate(tokens[len(given) :]))
+        first_objects = np.cumsum([0, *(len(scene.objects) for scene in scenes)]).tolist()
+        branches = []
+        for index, asked in chosen:
+            turns = []
+            for question in asked:
+                given_runs = [next(shown) for _ in question.prompt_masks]
+                answer = [next(drawn) for _ in question.answer_masks]
+                length = question.mask_tokens or 32
+                turns.append(
+                    (question, given_runs, [run[:length] for _, run in answer], [i for i, _ in answer])
+                )
+            branches.append(self.writer.branch(index, first_objects[index], turns))
+        return scenes, branches, both[len(given) :].to(device)

@@ -1,0 +1,205 @@
+"""Training the mask tokenizer (section 3 of the paper): masks in, 32 codes, the same masks out.
+
+A plain vector quantizer collapses at this size, so the codes start as k-means centres of what the encoder
+says after a while without quantising, follow it as moving averages, and start anew where they fall out of use.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from ..data.scenes import HELD_OUT_SEED, World
+from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
+from .losses import mask_loss
+from .mask_data import MaskBatches, load_photo_masks, scene_masks
+from .muon import Muon
+from .run_folder import RunFolder, learning_rate, split_for_muon
+
+LENGTHS = [1, 2, 4, 8, 16, 32]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run; saved with its weights."""
+
+    steps: int = 6000
+    batch: int = 48
+    seed: int = 0
+    lr: float = 1e-3
+    muon_lr: float = 2e-3
+    dice_weight: float = 1.0
+    commitment: float = 0.25
+    quantise_from: int = 250
+    ema: float = 0.99
+    restart_every: int = 20
+    photo_masks: str | None = None
+
+
+class CodebookTracker:
+    """Moving averages behind the codebook: how often a code is used and what it stands for."""
+
+    def __init__(self, codebook: torch.Tensor, ema: float):
+        self.ema = ema
+        self.count = torch.ones(codebook.shape[0], device=codebook.device)
+        self.total = codebook.clone()
+
+    def update(self, z: torch.Tensor, ids: torch.Tensor, codebook: torch.Tensor) -> None:
+        """z: (N, D) unit vectors that chose `ids` (N,); moves `codebook` (K, D) in place."""
+        self.count.mul_(self.ema).index_add_(0, ids, torch.ones_like(z[:, 0]), alpha=1 - self.ema)
+        self.total.mul_(self.ema).index_add_(0, ids, z, alpha=1 - self.ema)
+        codebook.copy_(F.normalize(self.total, dim=-1))
+
+    def restart(self, z: torch.Tensor, codebook: torch.Tensor) -> int:
+        """Codes used less than a tenth of the average become random members of z (N, D) -> how many."""
+        rare = self.count < 0.1 * self.count.mean()
+        number = int(rare.sum())
+        if number:
+            fresh = z[torch.randint(len(z), (number,), device=z.device)]
+            codebook[rare] = fresh
+            self.count[rare] = self.count.mean()
+            self.total[rare] = fresh * self.count.mean()
+        return number
+
+
+def kmeans(z: torch.Tensor, count: int, rounds: int = 12) -> torch.Tensor:
+    """Spherical k-means: unit vectors (N, D) -> unit centres (count, D)."""
+    centres = z[torch.randperm(len(z), device=z.device)[:count]]
+    for _ in range(rounds):
+        ids = (z @ centres.T).argmax(1)
+        total = torch.zeros_like(centres).index_add_(0, ids, z)
+        used = torch.bincount(ids, minlength=count) > 0
+        total[~used] = z[torch.randint(len(z), (int((~used).sum()),), device=z.device)]
+        centres = F.normalize(total, dim=-1)
+    return centres
+
+
+@torch.no_grad()
+def score(model: MaskTokenizer, masks: torch.Tensor) -> dict[str, float]:
+    """Round trip of masks (N, S, S): mean IoU at every length, codes used, perplexity of their use."""
+    ious, ids = [], []
+    for chunk in masks.split(64):
+        tokens = model.encode(chunk)
+        drawn = model.decode_prefixes(tokens, LENGTHS) > 0.5  # (B, P, S, S)
+        truth = (chunk > 0.5)[:, None]
+        union = (drawn | truth).sum((2, 3)).clamp_min(1)
+        ious.append((drawn & truth).sum((2, 3)) / union)
+        ids.append(tokens.flatten())
+    use = torch.bincount(torch.cat(ids), minlength=model.config.codebook_size).double()
+    share = use / use.sum()
+    entropy = -(share * share.clamp_min(1e-12).log()).sum()
+    mean = torch.cat(ious).mean(0)
+    row = {f"iou@{n}": round(mean[i].item(), 4) for i, n in enumerate(LENGTHS)}
+    return {**row, "codes": int((use > 0).sum()), "perplexity": round(entropy.exp().item(), 1)}
+
+
+def train(
+    settings: Settings, folder: Path, minutes: float | None = None, config: MaskTokenizerConfig | None = None
+) -> MaskTokenizer:
+    """Train until `settings.steps` or for so many minutes; the weights go to `folder/model`.
+
+    Returns the model in its state at the end. Calling again with the same folder goes on.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = RunFolder(folder, asdict(settings), minutes)
+    torch.manual_seed(settings.seed)
+    model = MaskTokenizer(config or MaskTokenizerConfig.mini()).to(device)
+    model.quantize.requires_grad_(False)  # follows by moving averages instead
+    size, world = model.config.mask_size, World()
+    photos = load_photo_masks(Path(settings.photo_masks), size) if settings.photo_masks else None
+    batches = MaskBatches(world, size, settings.batch, settings.seed, photos)
+    held_out = [mask for seed in range(150) for mask in scene_masks(HELD_OUT_SEED + seed, world, size)]
+    held_out = torch.stack([torch.from_numpy(mask) for mask in held_out]).to(device)
+
+    matrices, others = split_for_muon(model, ("transformer.",))
+    optimizers = [
+        Muon(matrices, lr=settings.muon_lr, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
+    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    codebook = model.quantize.embedding.weight.data
+    tracker = CodebookTracker(codebook, settings.ema)
+    first = 0
+    if (state := run.load(device)) is not None:
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        tracker.count, tracker.total, first = state["count"], state["total"], state["step"]
+
+    recent: list[torch.Tensor] = []  # what the encoder said lately, for k-means
+    model.train()
+    for step in range(first, settings.steps):
+        torch.manual_seed(settings.seed * 1_000_003 + step)  # restarts draw from it: the same after a resume
+        masks, lengths = (x.to(device) for x in batches(step))
+        z = F.normalize(model.encoder(masks, model.latent_tokens), dim=-1)  # (B, L, D)
+        flat = z.detach().flatten(0, 1)
+        if step < settings.quantise_from:
+            codes, commitment = z, torch.zeros((), device=device)
+            recent = (recent + [flat])[-12:]
+        else:
+            if step == settings.quantise_from:
+                codebook.copy_(kmeans(torch.cat(recent or [flat]), len(codebook)))
+                tracker = CodebookTracker(codebook, settings.ema)
+                recent = []
+            ids = model.quantize.nearest(flat)
+            chosen = codebook[ids].view_as(z)
+            commitment = settings.commitment * (z - chosen).square().mean()
+            codes = z + (chosen - z).detach()  # straight through
+            tracker.update(flat, ids, codebook)
+            if step % settings.restart_every == 0:
+                tracker.restart(flat, codebook)
+        loss = mask_loss(model.draw_logits(codes, lengths), masks, settings.dice_weight)
+        (loss + commitment).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        factor = learning_rate(step, settings.steps, warmup=100)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = factor * peak
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        done = step + 1
+        if done % 50 == 0:
+            run.log(step=done, loss=loss.item(), commitment=commitment.item())
+        last = done == settings.steps or run.out_of_time
+        if done % 250 == 0 or last:
+            model.eval()
+            run.log(step=done, samples=done * settings.batch, **score(model, held_out))
+            model.train()
+            run.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "count": tracker.count,
+                    "total": tracker.total,
+                    "step": done,
+                }
+            )
+            model.save_pretrained(run.folder / "model")
+        if last:
+            break
+    return model.eval()
+
+
+def main(argv: list[str]) -> int:
+    """`python -m himtok_core train tokenizer`: one JSON line with the last scores on standard output."""
+    parser = argparse.ArgumentParser(prog="himtok_core train tokenizer", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing one goes on")
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--batch", type=int, default=Settings.batch)
+    parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--minutes", type=float, help="stop and save after so long")
+    parser.add_argument("--photo-masks", help="JSON file of masks to mix in")
+    options = parser.parse_args(argv)
+    settings = Settings(
+        steps=options.steps, batch=options.batch, seed=options.seed, photo_masks=options.photo_masks
+    )
+    train(settings, options.out, options.minutes)
+    scores = [row for row in RunFolder(options.out, asdict(settings)).rows() if "iou@32" in row]
+    print(json.dumps(scores[-1]), file=sys.stdout)
+    return 0

@@ -1,0 +1,150 @@
+"""Dense pretraining of the vision tower on scenes, before the language model learns to look.
+
+Small batches of conversations alone do not teach a model of this size where things are; patches that already
+look like words do.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.questions import ask_some
+from ..data.scenes import HELD_OUT_SEED, World, make_scene
+from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
+from ..mask_tokenizer import MaskTokenizerConfig
+from .dense import DenseHeads
+from .mini import build_config, build_model, build_processor
+from .muon import Muon
+from .run_folder import RunFolder, learning_rate, split_for_muon
+from .scene_batches import dense_targets, pixels, world_names
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run; saved with its weights."""
+
+    steps: int = 3000
+    scenes: int = 24
+    seed: int = 0
+    lr: float = 1e-3
+    muon_lr: float = 2e-3
+
+
+def vocabulary_texts(world: World, scenes: int = 1500) -> list[str]:
+    """What people ask and the model answers, for the vocabulary; every name of the world among it."""
+    rng = np.random.default_rng(0)
+    texts = []
+    for seed in range(scenes):
+        for question in ask_some(make_scene(seed, world), rng, world, 12):
+            texts += [question.prompt, question.answer]
+    names = [*world_names(world), *(s for concept in world.concepts for s in concept.synonyms)]
+    return texts + [f"{form}{name}" for name in names for form in ("", "a ", "a ")] * 2
+
+
+def name_token_ids(processor: HimtokProcessor, world: World) -> list[list[int]]:
+    """Token ids of each name as it stands inside `<ref>` tags."""
+    return [processor.tokenizer(name, add_special_tokens=False)["input_ids"] for name in world_names(world)]
+
+
+def train(settings: Settings, folder: Path, minutes: float | None = None) -> None:
+    """Train; the model (language model untrained) and its processor go to `folder/model`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = RunFolder(folder, asdict(settings), minutes)
+    torch.manual_seed(settings.seed)
+    world = World()
+    names = {name: i for i, name in enumerate(world_names(world))}
+    if (folder / "model").exists():
+        processor = HimtokProcessor.from_pretrained(folder / "model")
+    else:
+        processor = build_processor(vocabulary_texts(world))
+    mask_config = MaskTokenizerConfig.mini()
+    model = build_model(build_config(processor, mask_config)).to(device)
+    processor.save_pretrained(folder / "model")
+    width = model.config.text_config.hidden_size
+    codes = mask_config.num_latent_tokens * mask_config.token_size
+    heads = DenseHeads(width, name_token_ids(processor, world), codes).to(device)
+    embedding = model.model.language_model.embed_tokens.weight
+    grid = round(model.config.image_seq_length**0.5)
+
+    parts = torch.nn.ModuleDict(
+        {"tower": model.model.vision_tower, "projector": model.model.multi_modal_projector, "heads": heads}
+    )
+    matrices, others = split_for_muon(parts, ("encoder.layer.", "projector."))
+    optimizers = [
+        Muon(matrices, lr=settings.muon_lr),
+        torch.optim.AdamW([*others, embedding], lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
+    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    first = 0
+    if (state := run.load(device)) is not None:
+        model.load_state_dict(state["model"])
+        heads.load_state_dict(state["heads"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        first = state["step"]
+
+    def targets_of(scenes: list) -> tuple:
+        targets = dense_targets(scenes, names, grid, mask_config.mask_size)
+        for field in ("owner", "names", "boxes", "shapes"):
+            setattr(targets, field, getattr(targets, field).to(device))
+        return pixels(scenes, processor).to(device), targets
+
+    held_out = targets_of([make_scene(HELD_OUT_SEED + seed, world) for seed in range(96)])
+    for step in range(first, settings.steps):
+        rng = np.random.default_rng([settings.seed, step])
+        scenes = [make_scene(int(rng.integers(2**29)), world) for _ in range(settings.scenes)]
+        pixel_values, targets = targets_of(scenes)
+        visual = model.model.get_image_features(pixel_values).pooler_output  # (B, P, D)
+        loss, shown = heads(visual, targets, embedding, None)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
+        factor = learning_rate(step, settings.steps, warmup=100)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = factor * peak
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        done = step + 1
+        if done % 50 == 0:
+            run.log(step=done, loss=loss.item(), **shown)
+        last = done == settings.steps or run.out_of_time
+        if done % 250 == 0 or last:
+            model.eval()
+            with torch.no_grad():
+                visual = model.model.get_image_features(held_out[0]).pooler_output
+                _, shown = heads(visual, held_out[1], embedding, None)
+            model.train()
+            run.log(step=done, samples=done * settings.scenes, **{f"held_{k}": v for k, v in shown.items()})
+            optimizer_states = [optimizer.state_dict() for optimizer in optimizers]
+            state = {"model": model.state_dict(), "heads": heads.state_dict(), "optimizers": optimizer_states}
+            run.save({**state, "step": done})
+            save(model, heads, folder)
+        if last:
+            break
+
+
+def save(model: HimtokForConditionalGeneration, heads: DenseHeads, folder: Path) -> None:
+    """Weights for the next stage: the model and the heads on its visual tokens."""
+    model.save_pretrained(folder / "model")
+    torch.save(heads.state_dict(), folder / "heads.pt")
+
+
+def main(argv: list[str]) -> int:
+    """`python -m himtok_core train vision`: one JSON line with the last scores on standard output."""
+    parser = argparse.ArgumentParser(prog="himtok_core train vision", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing one goes on")
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--scenes", type=int, default=Settings.scenes, help="pictures a batch")
+    parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--minutes", type=float, help="stop and save after so long")
+    options = parser.parse_args(argv)
+    settings = Settings(steps=options.steps, scenes=options.scenes, seed=options.seed)
+    train(settings, options.out, options.minutes)
+    scores = [row for row in RunFolder(options.out, asdict(settings)).rows() if "held_names" in row]
+    print(json.dumps(scores[-1]))
+    return 0
