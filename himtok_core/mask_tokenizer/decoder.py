@@ -22,7 +22,8 @@ class MaskDecoder(nn.Module):
         self.latent_token_positional_embedding = nn.Parameter(torch.zeros(config.num_latent_tokens, width))
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = nn.ModuleList(
-            ResidualAttentionBlock(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_layers)
+            ResidualAttentionBlock(width, config.decoder_heads, config.mlp_ratio)
+            for _ in range(config.decoder_layers)
         )
         self.ln_post = nn.LayerNorm(width)
         self.ffn = nn.Sequential(

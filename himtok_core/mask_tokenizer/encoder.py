@@ -33,7 +33,8 @@ class MaskEncoder(nn.Module):
         self.latent_token_positional_embedding = nn.Parameter(torch.zeros(config.num_latent_tokens, width))
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = nn.ModuleList(
-            ResidualAttentionBlock(width, config.encoder_heads, config.mlp_ratio) for _ in range(config.encoder_layers)
+            ResidualAttentionBlock(width, config.encoder_heads, config.mlp_ratio)
+            for _ in range(config.encoder_layers)
         )
         self.ln_post = nn.LayerNorm(width)
         self.conv_out = nn.Conv2d(width, config.token_size, 1)

@@ -25,6 +25,10 @@ class MaskTokenizer(PreTrainedModel):
     base_model_prefix = "mask_tokenizer"
     main_input_name = "masks"
     _no_split_modules = ["ResidualAttentionBlock"]
+    # Its attention is torch's own module; whatever the rest of a model is told to use is fine with it.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
 
     def __init__(self, config: MaskTokenizerConfig):
         super().__init__(config)
@@ -59,7 +63,9 @@ class MaskTokenizer(PreTrainedModel):
             raise MaskError(f"mask values must lie in [0, 1], not [{low.item():.3g}, {high.item():.3g}]")
         size = self.config.mask_size
         if masks.shape[1:] != (size, size):
-            masks = F.interpolate(masks[:, None], (size, size), mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
+            masks = F.interpolate(masks[:, None], (size, size), mode="bilinear", antialias=True)[:, 0].clamp(
+                0, 1
+            )
         return self.quantize.nearest(self.encoder(masks, self.latent_tokens))
 
     @torch.no_grad()
@@ -155,11 +161,17 @@ class MaskTokenizer(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Initial values that learn: with everything at a small scale the codes collapse."""
         super()._init_weights(module)
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, nn.MultiheadAttention):
             nn.init.xavier_uniform_(module.in_proj_weight)
             nn.init.zeros_(module.in_proj_bias)
         elif isinstance(module, MaskTokenizer):
             nn.init.normal_(module.latent_tokens, std=1.0)
+            codes = module.quantize.embedding.weight
+            codes.copy_(F.normalize(torch.randn_like(codes), dim=-1))
+            nn.init.eye_(module.quantize.embedding_proj.weight)
+            module.pixel_decoder.conv_out.weight.mul_(0.1)  # begins as an almost empty mask
         elif isinstance(module, MaskEncoder | MaskDecoder):
             nn.init.normal_(module.class_embedding, std=0.3)
             side = round((module.positional_embedding.shape[0] - 1) ** 0.5)
@@ -169,9 +181,6 @@ class MaskTokenizer(PreTrainedModel):
                 nn.init.normal_(module.mask_token, std=0.3)
                 # Codes are unit vectors; scaled by sqrt(token_size) their entries have unit variance.
                 module.decoder_embed.weight.normal_(std=1.0)
-        elif isinstance(module, VectorQuantizer):
-            module.embedding.weight.copy_(F.normalize(torch.randn_like(module.embedding.weight), dim=-1))
-            nn.init.eye_(module.embedding_proj.weight)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
 
