@@ -1,0 +1,56 @@
+"""What can be asked, and that the page shows exactly what is sent."""
+
+import re
+from html import unescape
+
+import pytest
+
+from demo import questions
+from himtok_core import Chat, PromptError
+
+
+def shown_prompt(html: str) -> str:
+    return unescape(re.sub("<[^>]+>", "", re.search("<code>(.*)</code>", html, flags=re.S).group(1)))
+
+
+@pytest.mark.parametrize("kind", list(questions.KINDS))
+def test_the_preview_is_exactly_what_is_sent(kind: str) -> None:
+    text = "the apple's <left> & \"red\" half"
+    assert shown_prompt(questions.preview_html(kind, text)) == questions.make_prompt(kind, text).text
+
+
+def test_each_kind_asks_for_what_it_says() -> None:
+    prompts = {kind: questions.make_prompt(kind, "red apple") for kind in questions.KINDS}
+    assert prompts["Segment"].text == "Segment <ref>red apple</ref>."
+    assert "<ref>red apple</ref>" in prompts["Segment + box"].text and "box" in prompts["Segment + box"].text
+    assert "<ref>red apple</ref>" in prompts["Box only"].text
+    assert prompts[questions.FREE].text == "red apple"
+    assert [prompt.expects_mask for prompt in prompts.values()] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("kind", list(questions.KINDS))
+def test_nothing_typed_sends_nothing_and_previews_the_form(kind: str) -> None:
+    with pytest.raises(PromptError):
+        questions.make_prompt(kind, "  ")
+    assert "problem" not in questions.preview_html(kind, "  ")
+
+
+def test_a_tag_inside_a_phrase_is_explained_before_it_is_sent() -> None:
+    html = questions.preview_html("Segment", "<ref>cat</ref>")
+    assert 'class="problem"' in html and "<ref>" not in html
+    with pytest.raises(PromptError):
+        questions.make_prompt("Segment", "<ref>cat</ref>")
+
+
+def test_suggestions_begin_with_what_is_in_the_picture_and_name_nothing_twice() -> None:
+    html = questions.suggestions_html("Segment", ["pear", "snail"], ["apple", "pear", "rocket"])
+    assert re.findall('data-text="(.*?)"', html) == ["pear", "snail", "apple", "rocket"]
+    asked = re.findall('data-text="(.*?)"', questions.suggestions_html(questions.FREE, ["pear"], ["apple"]))
+    assert "Where is the pear?" in asked and all(text.endswith("?") for text in asked)
+
+
+def test_the_note_lists_what_a_small_model_knows_and_says_how_to_load_another(tiny_chat: Chat) -> None:
+    assert questions.note_html(tiny_chat) == ""
+    small = Chat(tiny_chat.model, tiny_chat.processor, "small", ({"name": "pear"}, {"name": "red <circle>"}))
+    html = questions.note_html(small)
+    assert "it knows 2 drawn things" in html and "red &lt;circle&gt;" in html and "--model" in html
