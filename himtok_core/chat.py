@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import IO
 
@@ -105,8 +106,8 @@ class Chat:
 
         Raises PromptError unless 1 <= mask_tokens <= 32.
         """
-        if not 1 <= mask_tokens <= MAX_RUN:
-            raise PromptError(f"A mask is drawn from 1 to {MAX_RUN} tokens, not {mask_tokens}.")
+        if not isinstance(mask_tokens, Integral) or not 1 <= mask_tokens <= MAX_RUN:
+            raise PromptError(f"A mask is drawn from 1 to {MAX_RUN} tokens, not {mask_tokens!r}.")
         return redraw(reply, mask_tokens, self._local.draw)
 
 
@@ -182,8 +183,8 @@ class Conversation:
             out.
         """
         prompt = self._prompt(prompt, mask_tokens, expects_mask)
-        if max_new_tokens < 1:
-            raise PromptError(f"An answer needs at least 1 new token, max_new_tokens is {max_new_tokens}.")
+        if not isinstance(max_new_tokens, Integral) or max_new_tokens < 1:
+            raise PromptError(f"An answer needs at least 1 new token, max_new_tokens is {max_new_tokens!r}.")
         stop = threading.Event()
         if not self._busy.locked():
             self._stop = stop  # from here on, so that a stop before the first token counts

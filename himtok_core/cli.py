@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 # Offline work: a command -> the module whose main(argv) does it.
 DELEGATED = {
-    ("scenes",): "data.scenes",
+    ("scenes",): "data.export",
     ("train", "tokenizer"): "training.tokenizer",
+    ("train", "vision"): "training.vision",
     ("train", "lmm"): "training.lmm",
+    ("train", "publish"): "training.publish",
     ("evaluate",): "evaluation",
 }
 COLORS = np.array(
@@ -193,8 +195,8 @@ def _parser() -> argparse.ArgumentParser:
 
     # These never get here, they are listed for --help.
     commands.add_parser("scenes", help="draw made-up pictures with masks, questions and answers")
-    commands.add_parser("train", help="train tokenizer or lmm").add_argument(
-        "recipe", choices=["tokenizer", "lmm"]
+    commands.add_parser("train", help="train a part of himtok-mini, or publish a run").add_argument(
+        "recipe", choices=["tokenizer", "vision", "lmm", "publish"]
     )
     commands.add_parser("evaluate", help="measure a model on a task")
     return parser

@@ -22,6 +22,7 @@ from .constraints import MaskIds, RunGrammar
 from .masks import draw_runs
 from .memory import readable_memory_errors
 from .sampling import Sampler, Sampling
+from .static import StaticStep
 
 
 class Context:
@@ -100,6 +101,8 @@ class LocalModel:
         never[len(processor.tokenizer) :] = True
         self._never = never
         self._lock = threading.Lock()
+        language_model = self.model.model.language_model
+        self._static = StaticStep(language_model) if StaticStep.suits(language_model) else None
 
     @property
     def device(self) -> torch.device:
@@ -133,14 +136,40 @@ class LocalModel:
                 f"The conversation has grown to {len(ids)} tokens, but the model reads at most {self.limit}. "
                 "Start a new conversation or undo a turn."
             )
+        self.settle(context)
         # The last token is read again if need be: its hidden state is wanted.
         known = min(context.common_prefix(ids), len(ids) - 1)
         context.crop(known)
         return self._forward(context, ids[known:], features), known
 
+    @torch.no_grad()
     def step(self, context: Context, ids: Sequence[int]) -> torch.Tensor:
-        """Reads generated tokens -> the last hidden state (hidden size,)."""
-        return self._forward(context, ids, None)
+        """Reads generated tokens -> the last hidden state (hidden size,). After the last step, `settle`."""
+        if self._static is None or len(context.ids) + len(ids) > self._static.limit:
+            self.settle(context)
+            return self._forward(context, ids, None)
+        with self._lock, readable_memory_errors(f"reading a token behind {len(context.ids)} others"):
+            context.whole = False
+            self._static.take(context.cache)
+            for token in ids:
+                hidden = self._static(token)
+            context.ids.extend(ids)
+            context.whole = True
+            return hidden
+
+    @torch.no_grad()
+    def settle(self, context: Context) -> None:
+        """Brings what the steps have read into the context's own cache."""
+        with self._lock:
+            if self._static is None or self._static.taken is not context.cache:
+                return
+            try:
+                if context.whole:
+                    self._static.put_back()
+            except torch.OutOfMemoryError:
+                context.reset()  # the answer is there, and the next question reads everything again
+            finally:
+                self._static.drop()
 
     @torch.no_grad()
     def _forward(self, context: Context, ids: Sequence[int], features: torch.Tensor | None) -> torch.Tensor:
@@ -215,7 +244,7 @@ class Generation:
     ):
         self._local, self._context, self._prompt, self._features = local, context, prompt, features
         self._grammar = RunGrammar(local.mask_ids, mask_tokens)
-        self._sampler = Sampler(sampling, local.model.lm_head.weight.device)
+        self._sampler = Sampler(sampling)
         self._max_new_tokens, self._stop = max_new_tokens, stop
         self.ids: list[int] = []
         self.runs: list[Run] = []
@@ -224,6 +253,12 @@ class Generation:
         self.cached = 0
 
     def __iter__(self) -> Iterator[int]:
+        try:
+            yield from self._tokens()
+        finally:
+            self._local.settle(self._context)
+
+    def _tokens(self) -> Iterator[int]:
         began = time.perf_counter()
         hidden, self.cached = self._local.read(self._context, self._prompt, self._features)
         if hidden.device.type != "cpu":
@@ -252,6 +287,8 @@ class Generation:
                 return
             self._note(token)
             unread.append(token)
+            if hidden.device.type == "cuda":  # it reads while whoever asked handles the token
+                hidden, unread = self._local.step(self._context, unread), []
             yield token
 
     def _choose(self, hidden: torch.Tensor) -> int:

@@ -40,18 +40,20 @@ class Sampling:
 class Sampler:
     """Chooses one token after the other for one reply; greedily if `sampling` is None."""
 
-    def __init__(self, sampling: Sampling | None, device: torch.device):
+    def __init__(self, sampling: Sampling | None):
         self._sampling = sampling if sampling is not None and sampling.temperature > 0 else None
-        self._generator = torch.Generator(device)
-        if self._sampling is not None and self._sampling.seed is not None:
-            self._generator.manual_seed(int(self._sampling.seed))
-        else:
-            self._generator.seed()
+        self._generator: torch.Generator | None = None  # made where the first scores lie
 
     def pick(self, logits: torch.Tensor) -> int:
         """logits: float (V,), -inf where a token cannot come -> the index of the chosen one."""
         if self._sampling is None:
             return int(logits.argmax())
+        if self._generator is None:
+            self._generator = torch.Generator(logits.device)
+            if self._sampling.seed is None:
+                self._generator.seed()
+            else:
+                self._generator.manual_seed(int(self._sampling.seed))
         logits = logits.float() / self._sampling.temperature
         if self._sampling.top_k is not None and self._sampling.top_k < len(logits):
             least = logits.topk(self._sampling.top_k).values[-1]

@@ -281,7 +281,7 @@ def test_redecoding_asks_no_model_again(tiny_chat, picture, monkeypatch):
     assert np.abs(shorter.objects[0].probability - reply.objects[0].probability).max() > 1e-4
     back = tiny_chat.redecode(shorter, 32)
     np.testing.assert_allclose(back.objects[0].probability, reply.objects[0].probability, atol=1e-6)
-    for wrong in (0, 33):
+    for wrong in (0, 33, 1.5):
         with pytest.raises(PromptError, match="1 to 32"):
             tiny_chat.redecode(reply, wrong)
 

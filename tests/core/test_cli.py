@@ -143,7 +143,7 @@ def test_a_missing_default_model_is_named(capsys, files, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "module"),
     [
-        (["scenes"], "data.scenes"),
+        (["scenes"], "data.export"),
         (["train", "tokenizer"], "training.tokenizer"),
         (["train", "lmm"], "training.lmm"),
         (["evaluate"], "evaluation"),

@@ -131,3 +131,25 @@ def test_a_damaged_list_of_names(copy, text):
     (copy / "concepts.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"concepts\.json"):
         himtok_core.load(copy)
+
+
+def test_parts_that_stay_on_disk_are_fetched_when_they_are_needed(tiny_folder, tiny_chat):
+    places = {"model.vision_tower": "cpu", "model.multi_modal_projector": "cpu", "mask_tokenizer": "cpu"}
+    chat = himtok_core.load(
+        tiny_folder, dtype="float32", device_map=places | {"model.language_model": "disk", "lm_head": "disk"}
+    )
+    assert chat.model.lm_head.weight.is_meta
+    reply = chat.start(example_picture()).ask(QUESTION)
+    assert reply.text == tiny_chat.start(example_picture()).ask(QUESTION).text
+    assert reply.objects[0].mask is not None
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+def test_only_the_language_model_s_layers_are_quantized(tiny_folder, quantization):
+    chat = himtok_core.load(tiny_folder, device="cpu", quantization=quantization)
+    model = chat.model
+    quantized = {name for name, part in model.named_modules() if hasattr(part.__class__, "init_8bit_state")}
+    quantized |= {name for name, part in model.named_modules() if type(part).__name__ == "Linear4bit"}
+    assert quantized and all(name.startswith("model.language_model.layers") for name in quantized)
+    assert model.lm_head.weight.dtype == model.mask_tokenizer.dtype == torch.float32
+    assert chat.start(example_picture()).ask(QUESTION, mask_tokens=4, max_new_tokens=20).finished

@@ -4,12 +4,11 @@ import torch
 from himtok_core.errors import GenerationError
 from himtok_core.generation.sampling import Sampler, Sampling
 
-CPU = torch.device("cpu")
 LOGITS = torch.tensor([0.0, 2.0, 1.0, -torch.inf, -1.0])
 
 
 def draws(sampling: Sampling | None, count: int = 200) -> list[int]:
-    sampler = Sampler(sampling, CPU)
+    sampler = Sampler(sampling)
     return [sampler.pick(LOGITS) for _ in range(count)]
 
 
