@@ -101,8 +101,7 @@ class Chat:
         return Conversation(self._local, open_picture(picture))
 
     def redecode(self, reply: Reply, mask_tokens: int) -> Reply:
-        """The same reply with every mask drawn from its first `mask_tokens` tokens, without the language
-        model.
+        """The same reply with every mask drawn from its first `mask_tokens` tokens; asks no language model.
 
         Raises PromptError unless 1 <= mask_tokens <= 32.
         """
