@@ -76,7 +76,7 @@ class MaskTokenizerConfig(PreTrainedConfig):
         """The sizes of himtok-mini (about 1 M parameters)."""
         return cls(
             mask_size=64,
-            patch_size=16,
+            patch_size=8,
             encoder_width=128,
             encoder_layers=2,
             encoder_heads=4,
@@ -86,7 +86,7 @@ class MaskTokenizerConfig(PreTrainedConfig):
             ffn_hidden_channels=256,
             ffn_out_channels=64,
             pixel_hidden_channels=8,
-            pixel_channel_mult=(1, 1, 2, 4, 8),
+            pixel_channel_mult=(1, 1, 4, 8),
             pixel_num_res_blocks=1,
             pixel_out_channels=1,
             group_norm_groups=4,

@@ -19,8 +19,8 @@ from ..data.questions import WEIGHTS, ask
 from ..data.scenes import HELD_OUT_SEED, World, make_scene
 from ..geometry import box_iou, scale_box_to_pixels, stretch_mask
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
-from ..mask_tokenizer import MaskTokenizer
 from ..markup import BoxSpan, MaskSpan, parse
+from ..mask_tokenizer import MaskTokenizer
 from .dense import DenseHeads
 from .losses import grained_labels, mask_loss, sample_levels
 from .mini import row_features, share_rows
@@ -31,7 +31,8 @@ from .vision import name_token_ids
 
 # First where things are, in few tokens; then everything.
 BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count": 0.5, "yes_no": 0.5}
-TASKS = {"boxes": BOXES, "all": WEIGHTS}
+ALL = {**WEIGHTS, "segment": 10.0, "box": 3.0, "segment_then_box": 3.0}
+TASKS = {"boxes": BOXES, "all": ALL}
 
 
 @dataclass(frozen=True)

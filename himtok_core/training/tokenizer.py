@@ -27,14 +27,14 @@ LENGTHS = [1, 2, 4, 8, 16, 32]
 class Settings:
     """Of one run; saved with its weights."""
 
-    steps: int = 6000
-    batch: int = 48
+    steps: int = 7000
+    batch: int = 32
     seed: int = 0
     lr: float = 1e-3
     muon_lr: float = 2e-3
     dice_weight: float = 1.0
     commitment: float = 0.25
-    quantise_from: int = 250
+    quantise_from: int = 400
     ema: float = 0.99
     restart_every: int = 20
     photo_masks: str | None = None
