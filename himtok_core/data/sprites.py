@@ -2,13 +2,17 @@
 
 Knows three freely licensed sets that the npm registry carries, fetches them, checks their checksums and
 rasterises the chosen concepts into `assets/sprites`. What is done with a sprite is left to `scenes`.
+
+`python -m himtok_core.data.sprites` fetches and draws the concepts of `sprites.json` again.
 """
 
+import argparse
 import base64
 import hashlib
 import io
 import json
 import subprocess
+import sys
 import tarfile
 import tempfile
 from dataclasses import asdict, dataclass
@@ -186,3 +190,23 @@ def build(chosen: list[dict], folder: Path = DEFAULT_FOLDER) -> tuple[Concept, .
     load_concepts.cache_clear()
     load_sprite.cache_clear()
     return load_concepts(folder)
+
+
+def main(argv: list[str]) -> int:
+    """Draw the concepts of the shipped `sprites.json` anew; needs npm and a network."""
+    parser = argparse.ArgumentParser(prog="python -m himtok_core.data.sprites", description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=DEFAULT_FOLDER, help="folder (default: %(default)s)")
+    folder = parser.parse_args(argv).out
+    listed = json.loads((DEFAULT_FOLDER / "sprites.json").read_text(encoding="utf-8"))["concepts"]
+    try:
+        concepts = build(listed, folder)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    drawings = sum(len(concept.styles) for concept in concepts)
+    print(f"{drawings} drawings of {len(concepts)} concepts in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
