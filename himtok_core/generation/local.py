@@ -101,8 +101,7 @@ class LocalModel:
         never[len(processor.tokenizer) :] = True
         self._never = never
         self._lock = threading.Lock()
-        language_model = self.model.model.language_model
-        self._static = StaticStep(language_model) if StaticStep.suits(language_model) else None
+        self._static = self._static_step()
 
     @property
     def device(self) -> torch.device:
@@ -111,6 +110,10 @@ class LocalModel:
         return (
             torch.device("cpu") if device.type == "meta" else device
         )  # meta: offloaded, hooks move the inputs
+
+    def _static_step(self) -> StaticStep | None:
+        language_model = self.model.model.language_model
+        return StaticStep(language_model) if StaticStep.suits(language_model) else None
 
     @torch.no_grad()
     def look(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -137,6 +140,8 @@ class LocalModel:
                 "Start a new conversation or undo a turn."
             )
         self.settle(context)
+        if self._static is not None and self._static.moved:
+            self._static = self._static_step()
         # The last token is read again if need be: its hidden state is wanted.
         known = min(context.common_prefix(ids), len(ids) - 1)
         context.crop(known)
@@ -164,9 +169,10 @@ class LocalModel:
             if self._static is None or self._static.taken is not context.cache:
                 return
             try:
-                if context.whole:
-                    self._static.put_back()
-            except torch.OutOfMemoryError:
+                with readable_memory_errors("keeping what was read"):
+                    if context.whole:
+                        self._static.put_back()
+            except GenerationError:
                 context.reset()  # the answer is there, and the next question reads everything again
             finally:
                 self._static.drop()

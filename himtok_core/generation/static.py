@@ -1,10 +1,13 @@
-"""The language model's step over one token, over key-value buffers of fixed size.
+"""The language model's step over one token, with key-value buffers of fixed size.
 
-Every address and shape of a step stays the same from token to token, so that a GPU records it once and
-replays it without Python: what is left is reading the weights. Between replies a conversation keeps its own
-cache, of just its length; the buffers here are shared, hold one conversation at a time, and are given back
-by whoever borrows them (`take`, `put_back`). Knows layers and buffers; which token comes next is `local`'s.
+Every address and shape stays the same from token to token, so a GPU records the step once and replays it
+without Python; what is left is little more than reading the weights. The buffers are shared: they hold one
+conversation at a time (`take`), which gets back what it has read when its reply is done or another one wants
+them (`put_back`), and keeps a cache of just its length meanwhile. Knows layers and buffers; which token comes
+next, and who may call when, is `local`'s.
 """
+
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +18,11 @@ SHORTEST = 256  # tokens that the buffers hold at least; they grow by doubling
 
 
 class StaticStep:
-    """One token at a time through a Llama or Qwen2 language model of one device.
+    """One token at a time through a language model that `suits`.
 
-    limit: positions that it serves; beyond them angles depend on the length (dynamic rope scaling).
-    taken: the cache whose keys and values lie in the buffers, None if they are free.
-    length: how many tokens of it.
+    limit: positions that it serves; beyond them the angles depend on the length (dynamic rope scaling).
+    taken: the cache whose keys and values lie in the buffers, None if they are free. length: how many tokens
+    they hold.
     """
 
     def __init__(self, language_model: PreTrainedModel):
@@ -27,7 +30,7 @@ class StaticStep:
         self.limit = config.max_position_embeddings - 1
         self.taken: DynamicCache | None = None
         self.length = 0
-        self._model = language_model
+        self._model, self._address = language_model, weight.data_ptr()
         self._device, self._dtype = weight.device, weight.dtype
         self._keys: list[torch.Tensor] = []  # (1, key-value heads, capacity, head_dim) for each layer
         self._values: list[torch.Tensor] = []
@@ -35,11 +38,15 @@ class StaticStep:
         self._token = torch.zeros(1, dtype=torch.int64, device=self._device)
         self._position = torch.zeros(1, dtype=torch.int64, device=self._device)
         self._hidden = torch.zeros(1, config.hidden_size, dtype=self._dtype, device=self._device)
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}  # by the tokens that attention looks at
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}  # by the places that attention looks at
+        self._records = self._device.type == "cuda"
 
     @staticmethod
     def suits(language_model: PreTrainedModel) -> bool:
-        """Whether this class computes what `language_model` does: plain layers, whole and on one device."""
+        """Whether this class computes what `language_model` does.
+
+        That is Llama and Qwen2 without sliding windows, unquantised and as a whole on one processor or GPU.
+        """
         weights = list(language_model.parameters())
         return (
             isinstance(language_model, LlamaModel | Qwen2Model)
@@ -50,6 +57,11 @@ class StaticStep:
             and weights[0].device.type in ("cpu", "cuda")
             and not any(hasattr(part, "_hf_hook") for part in language_model.modules())
         )
+
+    @property
+    def moved(self) -> bool:
+        """Whether the weights are no longer where they were, so that another StaticStep has to be made."""
+        return self._model.embed_tokens.weight.data_ptr() != self._address
 
     def take(self, cache: DynamicCache) -> None:
         """Copies a conversation's keys and values into the buffers, unless they are there already.
@@ -85,18 +97,32 @@ class StaticStep:
         self._token.fill_(token)  # a number in a kernel's arguments: nothing waits for the device
         self._position.fill_(self.length)
         seen = _power_of_two(self.length + 1)
-        if self._device.type == "cuda":
-            with torch.cuda.device(self._device):
-                if seen not in self._graphs:
-                    self._graphs[seen] = self._record(seen)
-                self._graphs[seen].replay()
+        if self._records:
+            self._replay(seen)
         else:
             self._compute(seen)
         self.length += 1
         return self._hidden[0].clone()  # the next step, perhaps another conversation's, writes over it
 
+    def _replay(self, seen: int) -> None:
+        """`_compute` on a GPU, as a graph of kernels that is recorded the first time."""
+        with torch.cuda.device(self._device):
+            if seen not in self._graphs:
+                try:
+                    self._graphs[seen] = self._record(seen)
+                except torch.OutOfMemoryError:
+                    raise
+                except RuntimeError as error:
+                    warnings.warn(
+                        f"The GPU cannot record a step, so tokens take longer: {error}", stacklevel=2
+                    )
+                    self._records = False
+                    self._compute(seen)
+                    return
+            self._graphs[seen].replay()
+
     def _record(self, seen: int) -> torch.cuda.CUDAGraph:
-        """The step as a graph of kernels; running it once or more for the same token does not change it."""
+        """The graph. Running a step again for the same token and position changes nothing."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -117,7 +143,7 @@ class StaticStep:
         self.put_back()
         self._graphs.clear()  # they know the old addresses
         self._keys, self._values = [], []
-        config, capacity = self._model.config, min(_power_of_two(length), _power_of_two(self.limit))
+        config, capacity = self._model.config, _power_of_two(length)
         attention = self._model.layers[0].self_attn
         shape = 1, config.num_key_value_heads, capacity, attention.head_dim
         keys, values = (
@@ -138,7 +164,7 @@ class StaticStep:
         count nothing.
         """
         positions = torch.arange(seen, device=self._device)
-        unread = torch.zeros(1, seen, dtype=self._dtype, device=self._device)
+        unread = torch.zeros(1, 1, 1, seen, dtype=self._dtype, device=self._device)
         unread = unread.masked_fill(positions > self._position, -torch.inf)
         cosine, sine = self._cosines[self._position], self._sines[self._position]  # (1, head_dim)
         x = self._model.embed_tokens(self._token)  # (1, D)
