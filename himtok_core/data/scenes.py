@@ -45,7 +45,7 @@ class World:
     shapes: tuple[str, ...] = SHAPES
     colours: tuple[str, ...] = tuple(COLOURS)
     max_objects: int = 4
-    sizes: tuple[float, float] = (0.25, 0.6)
+    sizes: tuple[float, float] = (0.34, 0.7)
     hidden: float = 0.25
 
 
@@ -114,11 +114,11 @@ def make_scene(seed: int, world: World, size: tuple[int, int] | None = None) -> 
     Args:
         seed: the same seed, world and size give the same pixels.
         world: what scenes are made of.
-        size: (width, height) in pixels; None picks an aspect ratio between 1:2 and 2:1 at about 160 x 160.
+        size: (width, height) in pixels; None picks an aspect ratio between 5:8 and 8:5 at about 160 x 160.
     """
     rng = np.random.default_rng(seed)
     if size is None:
-        ratio = math.exp(np.clip(rng.normal(0, 0.3), -math.log(2), math.log(2)))
+        ratio = math.exp(np.clip(rng.normal(0, 0.2), -math.log(1.6), math.log(1.6)))
         size = (round(160 * math.sqrt(ratio)), round(160 / math.sqrt(ratio)))
     picture = _background(rng, size)
     count = int(rng.integers(1, world.max_objects + 1))
