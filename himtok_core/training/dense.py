@@ -29,6 +29,7 @@ class DenseHeads(nn.Module):
         self.shape = nn.Linear(width, SHAPE_SIDE**2)
         self.codes = nn.Linear(width, codes)
         self.look = nn.Linear(width, width)
+        self.answer_box = nn.Linear(width, 4)
 
     def name_logits(self, tokens: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """tokens (N, D), embedding table (V, D) -> (N, names + 1), background last."""

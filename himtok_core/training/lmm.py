@@ -26,13 +26,22 @@ from .losses import grained_labels, mask_loss, sample_levels
 from .mini import row_features, share_rows
 from .muon import Muon
 from .run_folder import RunFolder, learning_rate, split_for_muon
-from .scene_batches import IGNORE, Branch, ConversationBatches, dense_targets, pixels, world_names
+from .scene_batches import (
+    IGNORE,
+    Branch,
+    ConversationBatches,
+    DenseTargets,
+    dense_targets,
+    pixels,
+    world_names,
+)
 from .vision import name_token_ids
 
 # First where things are, in few tokens; then everything.
 BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count": 0.5, "yes_no": 0.5}
 ALL = {**WEIGHTS, "segment": 10.0, "box": 3.0, "segment_then_box": 3.0}
 TASKS = {"boxes": BOXES, "all": ALL}
+NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
 
 
 @dataclass(frozen=True)
@@ -65,14 +74,15 @@ class Settings:
 
 def branch_hidden_states(
     model: HimtokForConditionalGeneration, visual: torch.Tensor, prefix_ids: list[int], branches: list[Branch]
-) -> list[tuple[list[Branch], torch.Tensor, torch.Tensor]]:
+) -> list[tuple[list[Branch], torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Run the conversations of a batch, each on the cache of its own picture.
 
     Args:
         visual: (B, P, D) visual tokens. prefix_ids: what comes before every first question.
 
     Returns:
-        Groups of branches of about the same length with their last hidden states (b, T, D) and those halfway up.
+        Groups of branches of about the same length with their hidden states (b, T, D): the last, those halfway up,
+        and those below the last layer.
     """
     language, device = model.model.language_model, visual.device
     ids = torch.tensor(prefix_ids, device=device)
@@ -99,20 +109,26 @@ def branch_hidden_states(
             past_key_values=cache,
             output_hidden_states=True,
         )
-        groups.append((group, out.last_hidden_state, out.hidden_states[len(language.layers) // 2]))
+        depths = out.hidden_states
+        groups.append((group, out.last_hidden_state, depths[len(language.layers) // 2], depths[-2]))
     return groups
 
 
 def token_losses(
-    model: HimtokForConditionalGeneration, groups: list, mask_token_weight: float
+    model: HimtokForConditionalGeneration, groups: list, numbers: torch.Tensor, mask_token_weight: float
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Next-token loss: the words' and numbers' sum over the conversations, plus the mask tokens'.
 
-    Coarse tokens count more than fine ones: the weight of a run's token n is 1 / (1 + n / 8).
+    Coarse tokens count more than fine ones: the weight of a run's token n is 1 / (1 + n / 8). A coordinate's label
+    is spread over its neighbours, since a box that is one pixel off is hardly wrong.
+
+    Args:
+        numbers: int64 (1003,), the token ids of the numbers 0 to 1000, of `<box>` and of `</box>`.
     """
+    numbers, box_start, box_end = numbers[:-2], numbers[-2].item(), numbers[-1].item()
     config = model.config
-    hidden, wanted, weights = [], [], []
-    for group, states, _ in groups:
+    hidden, wanted, weights, inside_box = [], [], [], []
+    for group, states, _, _ in groups:
         for row, branch in enumerate(group):
             labels = torch.tensor(branch.labels)
             spoken = (labels != IGNORE).nonzero()[:, 0]  # never the first place of a branch
@@ -122,11 +138,21 @@ def token_losses(
             hidden.append(states[row, spoken - 1])
             wanted.append(labels[spoken])
             weights.append(weight[spoken])
+            inside = (labels == box_start).cumsum(0) > (labels == box_end).cumsum(0)
+            inside_box.append(inside[spoken])
     hidden = torch.cat(hidden)
-    wanted, weights = (torch.cat(x).to(hidden.device) for x in (wanted, weights))
-    loss = F.cross_entropy(model.lm_head(hidden), wanted, reduction="none")
+    wanted, weights, inside_box = (torch.cat(x).to(hidden.device) for x in (wanted, weights, inside_box))
+    logits = model.lm_head(hidden)
+    loss = F.cross_entropy(logits, wanted, reduction="none")
+    coordinates = (wanted[:, None] == numbers) & inside_box[:, None]
+    place, value = coordinates.nonzero(as_tuple=True)
+    if len(place):
+        scale = torch.arange(len(numbers), device=value.device)
+        spread = (-0.5 * ((scale - value[:, None]) / NUMBER_SPREAD) ** 2).softmax(-1)
+        logs = logits[place].log_softmax(-1)[:, numbers]
+        loss = loss.index_put((place,), -(spread * logs).sum(-1))
     masks = (wanted >= config.first_mask_id) & (wanted <= config.last_mask_id)
-    conversations = sum(len(group) for group, _, _ in groups)
+    conversations = sum(len(group) for group, _, _, _ in groups)
     shown = {"words": loss[~masks].sum().item() / conversations}
     if masks.any():
         first = masks & ~masks.roll(1)
@@ -135,22 +161,35 @@ def token_losses(
 
 
 def looking_loss(
-    heads: DenseHeads, groups: list, visual: torch.Tensor, owner: torch.Tensor
-) -> tuple[torch.Tensor, float]:
-    """While it answers, the model should look at what it talks about: `DenseHeads.looking` over all answers."""
-    states, scenes, wanted = [], [], []
-    for group, _, halfway in groups:
+    heads: DenseHeads, groups: list, visual: torch.Tensor, targets: DenseTargets
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """While it answers, the model should look at what it talks about and know where that ends.
+
+    `DenseHeads.looking` on the states halfway up, over all answers; and the box around the objects, read off the
+    states below the last layer.
+    """
+    states, later, scenes, wanted, boxes = [], [], [], [], []
+    for group, _, halfway, below in groups:
         for row, branch in enumerate(group):
             for start, end, objects in branch.looks:
-                patches = torch.isin(owner[branch.scene], torch.tensor(objects, device=owner.device))
+                chosen = torch.tensor(objects, device=visual.device)
+                patches = torch.isin(targets.owner[branch.scene], chosen)
                 if patches.any():
                     states.append(halfway[row, start - 1 : end - 1])
+                    later.append(below[row, start - 1 : end - 1])
                     scenes += [branch.scene] * (end - start)
                     wanted.append(patches.expand(end - start, -1))
+                    around = targets.boxes[chosen]
+                    box = torch.cat([around[:, :2].amin(0), around[:, 2:].amax(0)])
+                    boxes.append(box.expand(end - start, -1))
     if not states:
-        return visual.new_zeros(()), 0.0
+        return visual.new_zeros(()), {}
     chosen = torch.tensor(scenes, device=visual.device)
-    return heads.looking(torch.cat(states), visual[chosen], owner[chosen], torch.cat(wanted))
+    looking, right = heads.looking(
+        torch.cat(states), visual[chosen], targets.owner[chosen], torch.cat(wanted)
+    )
+    distance = F.l1_loss(heads.answer_box(torch.cat(later)).sigmoid(), torch.cat(boxes))
+    return looking + 5 * distance, {"looks": right, "answer_box_l1": distance.item()}
 
 
 def hierarchical_mask_loss(
@@ -167,7 +206,7 @@ def hierarchical_mask_loss(
     """
     found = [
         (states[row, start - 1 : start + 31], index)
-        for group, states, _ in groups
+        for group, states, _, _ in groups
         for row, branch in enumerate(group)
         for start, length, index in branch.runs
         if length == 32
@@ -268,6 +307,8 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     share_rows(model, row_features(processor, model.config, codebook.cpu()).to(device))
     model.to(device)
     processor.save_pretrained(folder / "model")
+    numbers = [*(str(n) for n in range(1001)), "<box>", "</box>"]
+    numbers = torch.tensor(processor.tokenizer.convert_tokens_to_ids(numbers), device=device)
     batches = ConversationBatches(
         processor,
         world,
@@ -314,8 +355,8 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         codes = codebook[model.mask_tokenizer.encode(targets.masks)] if settings.tasks == "all" else None
         dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
         groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
-        spoken, shown = token_losses(model, groups, settings.mask_token_weight)
-        looking, shown["looks"] = looking_loss(heads, groups, visual, targets.owner)
+        spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
+        looking, looking_shown = looking_loss(heads, groups, visual, targets)
         loss = spoken + settings.dense_weight * dense + settings.look_weight * looking
         if settings.tasks == "all" and step >= settings.mask_loss_from * settings.steps:
             drawn = hierarchical_mask_loss(model, groups, masks, settings, generator)
@@ -333,7 +374,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
 
         done = step + 1
         if done % 25 == 0:
-            run.log(step=done, loss=loss.item(), **shown, **dense_shown)
+            run.log(step=done, loss=loss.item(), **shown, **looking_shown, **dense_shown)
         last = done == settings.steps or run.out_of_time
         if done % 200 == 0 or last:
             model.eval()
