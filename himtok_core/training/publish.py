@@ -1,0 +1,45 @@
+"""A training run -> the folder that ships: half-precision weights, processor, generation settings, concepts.
+
+Writes what the app needs. The model card beside it is written by people.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from ..data.scenes import World
+from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
+
+
+def concept_entries(world: World) -> list[dict]:
+    """Everything a world can show: {"name", "code", "styles"} of each drawing, {"name"} of each figure."""
+    drawings = [
+        {"name": concept.name, "code": concept.code, "styles": list(concept.styles)}
+        for concept in world.concepts
+    ]
+    figures = [{"name": f"{colour} {shape}"} for colour in world.colours for shape in world.shapes]
+    return drawings + figures
+
+
+def publish(run: Path, target: Path) -> None:
+    """Write the model of a language-model run to `target` in float16, with `concepts.json`."""
+    model = HimtokForConditionalGeneration.from_pretrained(run / "model", dtype=torch.float16)
+    model.generation_config.do_sample = False
+    model.save_pretrained(target)
+    HimtokProcessor.from_pretrained(run / "model").save_pretrained(target)
+    lines = ",\n".join(json.dumps(entry) for entry in concept_entries(World()))
+    (target / "concepts.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def main(argv: list[str]) -> int:
+    """`python -m himtok_core train publish`: one JSON line with the size of what was written."""
+    parser = argparse.ArgumentParser(prog="himtok_core train publish", description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished lmm run")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    options = parser.parse_args(argv)
+    publish(options.run, options.out)
+    size = sum(path.stat().st_size for path in options.out.iterdir())
+    print(json.dumps({"folder": str(options.out), "bytes": size}))
+    return 0
