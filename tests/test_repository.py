@@ -48,7 +48,8 @@ def imported_packages(*patterns: str) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - {"app", "demo", "himtok_core", "tests"}
+    benchmarks = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}  # they share a helper
+    return names - set(sys.stdlib_module_names) - {"app", "demo", "himtok_core", "tests"} - benchmarks
 
 
 def readme_tree() -> set[str]:
