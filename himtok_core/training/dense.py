@@ -70,8 +70,9 @@ class DenseHeads(nn.Module):
         """How well the language model's states, halfway up, point at the patches of what they talk about.
 
         Args:
-            states: (N, D). visual: (N, P, D), the visual tokens of each state's picture. owner: int64 (N, P), as in
-                DenseTargets. wanted: bool (N, P), the patches of the right objects; none may be empty.
+            states: (N, D). visual: (N, P, D), the visual tokens of each state's picture.
+            owner: int64 (N, P), as in DenseTargets.
+            wanted: bool (N, P), the patches of the right objects; no row may be empty.
 
         Returns:
             Mean of -log(share of attention on the right patches), and how often the best patch is a right one.

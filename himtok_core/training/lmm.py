@@ -81,8 +81,8 @@ def branch_hidden_states(
         visual: (B, P, D) visual tokens. prefix_ids: what comes before every first question.
 
     Returns:
-        Groups of branches of about the same length with their hidden states (b, T, D): the last, those halfway up,
-        and those below the last layer.
+        Groups of branches of about the same length with their hidden states (b, T, D): the last, those halfway
+        up, and those below the last layer.
     """
     language, device = model.model.language_model, visual.device
     ids = torch.tensor(prefix_ids, device=device)
@@ -119,8 +119,8 @@ def token_losses(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Next-token loss: the words' and numbers' sum over the conversations, plus the mask tokens'.
 
-    Coarse tokens count more than fine ones: the weight of a run's token n is 1 / (1 + n / 8). A coordinate's label
-    is spread over its neighbours, since a box that is one pixel off is hardly wrong.
+    Coarse tokens count more than fine ones: the weight of a run's token n is 1 / (1 + n / 8). A coordinate's
+    label is spread over its neighbours, since a box that is one pixel off is hardly wrong.
 
     Args:
         numbers: int64 (1003,), the token ids of the numbers 0 to 1000, of `<box>` and of `</box>`.
@@ -165,8 +165,8 @@ def looking_loss(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """While it answers, the model should look at what it talks about and know where that ends.
 
-    `DenseHeads.looking` on the states halfway up, over all answers; and the box around the objects, read off the
-    states below the last layer.
+    `DenseHeads.looking` on the states halfway up, over all answers; and the box around the objects, read off
+    the states below the last layer.
     """
     states, later, scenes, wanted, boxes = [], [], [], [], []
     for group, _, halfway, below in groups:

@@ -31,7 +31,7 @@ def level_sigma(level: int) -> float:
 
 
 def sample_levels(generator: torch.Generator, count: int, num_tokens: int = 32) -> torch.Tensor:
-    """Partial levels l in 1..num_tokens - 1 with p_l proportional to 1 / (l + 8), with replacement: int64 (count,)."""
+    """Partial levels l in 1..num_tokens - 1 with p_l proportional to 1 / (l + 8): int64 (count,)."""
     levels = torch.arange(1, num_tokens)
     return levels[torch.multinomial(1 / (levels + 8.0), count, replacement=True, generator=generator)]
 
@@ -40,8 +40,8 @@ def grained_labels(masks: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     """The multi-grained labels of section B: each mask blurred as far as its number of tokens can draw.
 
     Args:
-        masks: float (B, S, S) in [0, 1]; the paper's sigma is in pixels of a 256-pixel mask and is scaled to S.
-        levels: int (B,) tokens kept; a level of 32 or more stays sharp, and so does one whose sigma is not positive.
+        masks: float (B, S, S) in [0, 1]; the paper's sigma, in pixels of a 256-pixel mask, is scaled to S.
+        levels: int (B,) tokens kept; a level of 32 or more stays sharp, as does one with hardly any sigma.
 
     Returns:
         (B, S, S), each blurred with zeros around it and divided by its maximum, so that it still reaches 1.

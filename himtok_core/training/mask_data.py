@@ -1,4 +1,4 @@
-"""Masks to train the tokenizer on: the visible parts and unions of scene objects, and masks of photographs."""
+"""Masks to train the tokenizer on: visible parts and unions of scene objects, and masks of photographs."""
 
 import json
 from pathlib import Path

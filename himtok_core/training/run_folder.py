@@ -42,8 +42,9 @@ class RunFolder:
                 changed = sorted(
                     k for k in begun.keys() | settings.keys() if begun.get(k) != self.settings.get(k)
                 )
+                named = ", ".join(changed)
                 raise DataError(
-                    f"{folder} was begun with other settings ({', '.join(changed)}): use the same or a new folder"
+                    f"{folder} was begun with other settings ({named}): use the same or a new folder"
                 )
         else:
             path.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")

@@ -128,7 +128,8 @@ class QuestionWriter:
 
         Args:
             scene: its index in the batch. first_object: the index in the batch of the scene's first object.
-            turns: question, tokens of its prompt's masks, tokens of its answer's masks, indices of the latter.
+            turns: question, tokens of its prompt's masks, tokens of its answer's masks, and the places of the
+                latter among all answers' masks of the batch.
         """
         ids: list[int] = []
         labels: list[int] = []

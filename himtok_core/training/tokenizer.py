@@ -1,7 +1,8 @@
 """Training the mask tokenizer (section 3 of the paper): masks in, 32 codes, the same masks out.
 
 A plain vector quantizer collapses at this size, so the codes start as k-means centres of what the encoder
-says after a while without quantising, follow it as moving averages, and start anew where they fall out of use.
+says after a while without quantising, follow it as moving averages, and start anew where they fall out of
+use.
 """
 
 import argparse
