@@ -75,7 +75,7 @@ class DenseHeads(nn.Module):
             wanted: bool (N, P), the patches of the right objects; no row may be empty.
 
         Returns:
-            Mean of -log(share of attention on the right patches), and how often the best patch is a right one.
+            Mean of -log(share of attention on the right patches); how often the best patch is a right one.
         """
         scores = torch.einsum("nd,npd->np", self.look(states), visual) * states.shape[-1] ** -0.5
         scores = scores.masked_fill((owner == -2) & ~wanted, -torch.inf)

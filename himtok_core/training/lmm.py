@@ -81,8 +81,8 @@ def branch_hidden_states(
         visual: (B, P, D) visual tokens. prefix_ids: what comes before every first question.
 
     Returns:
-        Groups of branches of about the same length with their hidden states (b, T, D): the last, those halfway
-        up, and those below the last layer.
+        Groups of branches of about the same length with their hidden states (b, T, D): the last, those
+        halfway up, and those below the last layer.
     """
     language, device = model.model.language_model, visual.device
     ids = torch.tensor(prefix_ids, device=device)

@@ -12,7 +12,7 @@ from ..geometry import stretch_mask
 
 
 def scene_masks(seed: int, world: World, size: int) -> list[np.ndarray]:
-    """Every object's mask of one scene and, where there are several, a random union: float32 [size, size] each."""
+    """Each object's mask of one scene and, of several, a random union: float32 [size, size] each."""
     scene = make_scene(seed, world)
     masks = [item.mask for item in scene.objects]
     if len(masks) > 1:
