@@ -1,0 +1,97 @@
+"""What the training tests share: a clock that ticks with the steps, small sizes, a processor."""
+
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from himtok_core.data.scenes import World
+from himtok_core.lmm import HimtokProcessor
+from himtok_core.mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
+from himtok_core.training import run_folder
+from himtok_core.training.mini import build_processor
+from himtok_core.training.vision import vocabulary_texts
+
+
+class Killed(BaseException):
+    """The process ends here, like a kill: nothing may catch it."""
+
+
+class Pace:
+    """Stands in for a recipe's `learning_rate`, which is asked once a step, before the step is taken.
+
+    Every step takes a minute on the run folder's clock. `kill_at` ends the process in the middle of a step.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.steps: list[int] = []
+        self.kill_at: int | None = None
+
+    def learning_rate(self, step: int, steps: int, warmup: int) -> float:
+        self.steps.append(step)
+        self.now += 60
+        if step == self.kill_at:
+            raise Killed
+        return run_folder.learning_rate(step, steps, warmup)
+
+    def rules(self, recipe: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(recipe, "learning_rate", self.learning_rate)
+
+
+@pytest.fixture
+def pace(monkeypatch: pytest.MonkeyPatch) -> Pace:
+    pace = Pace()
+    monkeypatch.setattr(run_folder, "time", SimpleNamespace(monotonic=lambda: pace.now))
+    return pace
+
+
+def assert_same(first: object, second: object) -> None:
+    """Two saved states hold exactly the same, whatever time they took."""
+    assert type(first) is type(second)
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first.keys() - {"seconds"}:
+            assert_same(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for a, b in zip(first, second, strict=True):
+            assert_same(a, b)
+    else:
+        assert first == second
+
+
+def load_state(folder: Path) -> dict:
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="session")
+def processor(world: World) -> HimtokProcessor:
+    """himtok-mini's processor with a vocabulary from a few scenes."""
+    return build_processor(vocabulary_texts(world, scenes=10))
+
+
+def small_mask_config(**changes: int) -> MaskTokenizerConfig:
+    """A mask tokenizer for masks of 32 pixels."""
+    sizes = {
+        "mask_size": 32, "patch_size": 8, "encoder_width": 32, "encoder_layers": 1, "encoder_heads": 2,
+        "decoder_width": 32, "decoder_layers": 1, "decoder_heads": 2, "ffn_hidden_channels": 32,
+        "ffn_out_channels": 16, "pixel_hidden_channels": 8, "pixel_channel_mult": (1, 1, 2, 2),
+        "pixel_num_res_blocks": 1, "pixel_out_channels": 1, "group_norm_groups": 4,
+    }  # fmt: skip
+    return MaskTokenizerConfig(**sizes | changes)
+
+
+@pytest.fixture(scope="session")
+def mask_tokenizer() -> MaskTokenizer:
+    """Untrained: its codes mean nothing, but they are codes."""
+    torch.manual_seed(0)
+    return MaskTokenizer(small_mask_config()).eval()

@@ -1,0 +1,102 @@
+"""A run's folder: settings that cannot change, a state that is never half written, time over restarts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from himtok_core.errors import DataError
+from himtok_core.training.run_folder import RunFolder, learning_rate, split_for_muon
+
+from .conftest import Pace
+
+CPU = torch.device("cpu")
+
+
+def test_a_new_folder_has_its_settings_and_nothing_else(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "a" / "b", {"lr": 0.1, "sizes": (1, 2)})
+    assert json.loads((run.folder / "settings.json").read_text()) == {"lr": 0.1, "sizes": [1, 2]}
+    assert run.load(CPU) is None and run.rows() == []
+
+
+def test_the_same_settings_go_on(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {"lr": 0.1, "sizes": (1, 2)}).save({"step": 7, "weight": torch.ones(2)})
+    state = RunFolder(tmp_path, {"lr": 0.1, "sizes": (1, 2)}).load(CPU)
+    assert state["step"] == 7 and torch.equal(state["weight"], torch.ones(2))
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {"lr": 0.1, "seed": 0, "old": 1})
+    with pytest.raises(DataError, match=r"\(lr, new, old\)"):
+        RunFolder(tmp_path, {"lr": 0.2, "seed": 0, "new": 2})
+    RunFolder(tmp_path, {"lr": 0.1, "seed": 0, "old": 1})  # and the folder is as it was
+
+
+def test_a_save_that_fails_leaves_the_last_state(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, {})
+    run.save({"step": 1})
+    with pytest.raises((AttributeError, TypeError)):
+        run.save({"step": 2, "cannot be saved": open(tmp_path / "settings.json")})
+    assert run.load(CPU)["step"] == 1
+    run.save({"step": 3})
+    assert run.load(CPU)["step"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["settings.json", "state.pt"]
+
+
+def test_a_kill_between_writing_and_naming_leaves_the_last_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path, {})
+    run.save({"step": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.save({"step": 2})
+    assert RunFolder(tmp_path, {}).load(CPU)["step"] == 1
+
+
+def test_time_counts_over_restarts(tmp_path: Path, pace: Pace) -> None:
+    run = RunFolder(tmp_path, {}, minutes=2)
+    pace.now += 100
+    run.save({})
+    assert run.seconds == 100 and not run.out_of_time
+    pace.now += 21
+    assert run.out_of_time
+    pace.now += 1000  # nobody trains
+    again = RunFolder(tmp_path, {}, minutes=2)
+    again.load(CPU)
+    pace.now += 50
+    assert again.seconds == 150 and not again.out_of_time, "the limit is of this process, the time of the run"
+    pace.now += 10_000
+    assert not RunFolder(tmp_path, {}).out_of_time
+
+
+def test_what_is_logged_can_be_read(tmp_path: Path, pace: Pace, capsys: pytest.CaptureFixture) -> None:
+    run = RunFolder(tmp_path, {})
+    pace.now += 5
+    run.log(step=50, loss=0.123456789)
+    RunFolder(tmp_path, {}).log(step=100, best="yes")
+    assert run.rows() == [
+        {"seconds": 5.0, "step": 50, "loss": 0.123456789},
+        {"seconds": 0.0, "step": 100, "best": "yes"},
+    ]
+    assert "step 50  loss 0.1235" in capsys.readouterr().err
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    rates = [learning_rate(step, 1000, warmup=100) for step in range(1000)]
+    assert rates[0] == 0.01 and rates[49] == 0.5
+    assert set(rates[99:601]) == {1.0}
+    assert all(a > b for a, b in zip(rates[601:990], rates[602:991], strict=True))
+    assert rates[800] == pytest.approx(0.5) and rates[-1] == 0.02
+
+
+def test_matrices_in_blocks_are_told_from_the_rest() -> None:
+    module = torch.nn.ModuleDict(
+        {"blocks": torch.nn.ModuleList([torch.nn.Linear(3, 4)]), "head": torch.nn.Linear(4, 2)}
+    )
+    module["head"].bias.requires_grad_(False)
+    matrices, others = split_for_muon(module, ("blocks.",))
+    assert [tuple(p.shape) for p in matrices] == [(4, 3)]
+    assert sorted(tuple(p.shape) for p in others) == [(2, 4), (4,)]

@@ -1,0 +1,240 @@
+"""Scenes as tensors: what each patch shows, and conversations as the token ids that the model sees."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from himtok_core.data.questions import MASK, WEIGHTS, Question, ask_some
+from himtok_core.data.scenes import World, make_scene
+from himtok_core.geometry import stretch_mask
+from himtok_core.lmm import HimtokProcessor
+from himtok_core.markup import mask_run
+from himtok_core.mask_tokenizer import MaskTokenizer
+from himtok_core.training.scene_batches import (
+    IGNORE,
+    Branch,
+    ConversationBatches,
+    QuestionWriter,
+    dense_targets,
+    fill,
+    pixels,
+    world_names,
+)
+
+SCENES = 4
+
+
+@pytest.fixture(scope="module")
+def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
+    return ConversationBatches(
+        processor, world, SCENES, questions=8, weights=WEIGHTS, second_turn=0.5, seed=0
+    )
+
+
+@pytest.fixture(scope="module")
+def batch(batches: ConversationBatches, mask_tokenizer: MaskTokenizer) -> tuple:
+    return batches(0, mask_tokenizer)
+
+
+def text_of(processor: HimtokProcessor, ids: list[int]) -> str:
+    return processor.tokenizer.decode(ids)
+
+
+def runs_of(scene, question: Question, mask_tokenizer: MaskTokenizer) -> Iterator[list[int]]:
+    """Tokens of the masks of a question's prompt and answer, each encoded alone."""
+    size = mask_tokenizer.config.mask_size
+    for mask in question.prompt_masks:
+        yield mask_tokenizer.encode(torch.from_numpy(stretch_mask(mask, size)))[0].tolist()
+    for mask in question.answer_masks:
+        tokens = mask_tokenizer.encode(torch.from_numpy(stretch_mask(mask, size)))[0].tolist()
+        yield tokens[: question.mask_tokens or 32]
+
+
+# ---- conversations ---------------------------------------------------------------------------------------
+
+
+def test_labels_lie_on_what_the_model_says(processor: HimtokProcessor, batch: tuple) -> None:
+    """The text of the labels is the answers with <|im_end|>, and everything else is the chat template's."""
+    _, branches, _ = batch
+    for branch in branches:
+        assert len(branch.ids) == len(branch.labels)
+        said, asked = [], []
+        for token, label in zip(branch.ids, branch.labels, strict=True):
+            assert label in (token, IGNORE)
+            (asked if label == IGNORE else said).append(token)
+        answers = text_of(processor, said).split("<|im_end|>")
+        assert answers[-1] == "" and all(answers[:-1])
+        assert "<|im_start|>" not in text_of(processor, said)
+        turns = text_of(processor, asked).split("<|im_start|>assistant\n")
+        assert len(turns) == len(answers) and turns[-1] == ""
+        assert all(turn.endswith("<|im_end|>\n") for turn in turns[:-1])
+
+
+def test_ids_are_those_of_the_processors_own_template(
+    processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
+) -> None:
+    """Prefix and branch, made apart, are what the processor makes of the conversation as a whole."""
+    writer, rng = QuestionWriter(processor), np.random.default_rng(3)
+    kinds = set()
+    for seed in range(6):
+        scene = make_scene(seed, world)
+        asked = ask_some(scene, rng, world, 8)
+        for first, second in zip(asked[:-1], asked[1:], strict=True):
+            turns, messages = [], []
+            for question in (first, second):
+                kinds.add(question.kind)
+                runs = list(runs_of(scene, question, mask_tokenizer))
+                given, drawn = runs[: len(question.prompt_masks)], runs[len(question.prompt_masks) :]
+                turns.append((question, given, drawn, list(range(len(drawn)))))
+                messages += [
+                    {"role": "user", "content": [{"type": "text", "text": fill(question.prompt, given)}]},
+                    {"role": "assistant", "content": fill(question.answer, drawn)},
+                ]
+            messages[0]["content"].insert(0, {"type": "image", "image": scene.picture})
+            expected = processor.apply_chat_template(
+                messages, tokenize=True, return_dict=True, return_tensors="pt"
+            )["input_ids"][0].tolist()
+            branch = writer.branch(0, 0, turns)
+            newline = processor.tokenizer("\n", add_special_tokens=False)["input_ids"]
+            assert writer.prefix_ids + branch.ids + newline == expected
+    assert len(kinds) > 10
+
+
+def test_runs_are_the_tokenizers_own_codes(
+    processor: HimtokProcessor, batch: tuple, mask_tokenizer: MaskTokenizer
+) -> None:
+    _, branches, masks = batch
+    first = processor.tokenizer.convert_tokens_to_ids("<|mt_0|>")
+    ends = processor.tokenizer.convert_tokens_to_ids(["<|mt_start|>", "<|mt_end|>"])
+    tokens = mask_tokenizer.encode(masks)
+    seen, lengths = [], set()
+    for branch in branches:
+        for start, length, index in branch.runs:
+            run = [token - first for token in branch.ids[start : start + length]]
+            assert run == tokens[index, :length].tolist()
+            assert branch.labels[start : start + length] == branch.ids[start : start + length]
+            assert [branch.ids[start - 1], branch.ids[start + length]] == ends
+            seen.append(index)
+            lengths.add(length)
+    assert sorted(seen) == list(range(len(masks))), "every mask of an answer is drawn once"
+    assert 32 in lengths
+    spoken = sum(token >= first for branch in branches for token in branch.labels)
+    assert spoken == sum(length for branch in branches for _, length, _ in branch.runs)
+
+
+def test_a_question_for_n_tokens_has_runs_of_n(
+    processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
+) -> None:
+    weights = {"segment_with_length": 1.0}
+    batches = ConversationBatches(processor, world, 3, 4, weights, second_turn=0.0, seed=1)
+    _, branches, masks = batches(0, mask_tokenizer)
+    assert len(branches) > 5
+    lengths = set()
+    for branch in branches:
+        ((start, length, _),) = branch.runs
+        spoken = branch.labels.index(branch.ids[start])
+        assert str(length) in text_of(processor, branch.ids[:spoken])
+        lengths.add(length)
+    assert len(lengths) > 3 and len(masks) == len(branches)
+
+
+def test_a_batch_is_a_function_of_its_step(
+    batches: ConversationBatches, batch: tuple, processor, world, mask_tokenizer: MaskTokenizer
+) -> None:
+    again = ConversationBatches(processor, world, SCENES, 8, WEIGHTS, 0.5, seed=0)(0, mask_tokenizer)
+    assert again[1] == batch[1] and torch.equal(again[2], batch[2])
+    assert [scene.seed for scene in again[0]] == [scene.seed for scene in batch[0]]
+    assert batches(1, mask_tokenizer)[1] != batch[1]
+
+
+def test_some_conversations_have_a_second_turn(batch: tuple, processor: HimtokProcessor) -> None:
+    _, branches, _ = batch
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    turns = [branch.labels.count(end) for branch in branches]
+    assert set(turns) == {1, 2} and {branch.scene for branch in branches} == set(range(SCENES))
+
+
+def test_looks_name_the_objects_of_the_answer(processor: HimtokProcessor, batch: tuple) -> None:
+    """Each stretch that is about objects is one answer, and what it names is the objects of its scene."""
+    scenes, branches, _ = batch
+    first = np.cumsum([0, *(len(scene.objects) for scene in scenes)])
+    found = 0
+    for branch in branches:
+        for start, end, objects in branch.looks:
+            assert branch.labels[start - 1] == IGNORE and IGNORE not in branch.labels[start:end]
+            assert text_of(processor, branch.ids[start:end]).endswith("<|im_end|>")
+            mine = range(first[branch.scene], first[branch.scene + 1])
+            assert objects and set(objects) <= set(mine)
+            found += 1
+    assert found > 5
+
+
+def test_an_unclear_place_for_a_run_is_no_problem(processor: HimtokProcessor) -> None:
+    """Two runs that begin with the same token are told apart."""
+    question = Question("x", f"Which, {MASK}?", f"This {MASK} or that {MASK}.")
+    branch: Branch = QuestionWriter(processor).branch(2, 0, [(question, [[9]], [[5, 5, 1], [5, 2]], [0, 1])])
+    first = processor.tokenizer.convert_tokens_to_ids("<|mt_0|>")
+    assert [(length, index) for _, length, index in branch.runs] == [(3, 0), (2, 1)]
+    for (start, length, _), tokens in zip(branch.runs, ([5, 5, 1], [5, 2]), strict=True):
+        assert [token - first for token in branch.ids[start : start + length]] == tokens
+    assert mask_run([9]) in text_of(processor, branch.ids) and branch.scene == 2 and branch.looks == []
+
+
+# ---- patches ---------------------------------------------------------------------------------------------
+
+
+def test_patches_belong_to_the_objects_they_show(world: World) -> None:
+    scenes = [make_scene(seed, world) for seed in range(12)]
+    names = {name: i for i, name in enumerate(world_names(world))}
+    targets = dense_targets(scenes, names, grid=8, mask_size=32)
+    items = [item for scene in scenes for item in scene.objects]
+    assert targets.owner.shape == (12, 64)
+    assert [world_names(world)[i] for i in targets.names] == [item.name for item in items]
+    owned, place = set(), 0
+    for row, scene in zip(targets.owner, scenes, strict=True):
+        width, height = scene.size
+        mine = set(range(place, place + len(scene.objects)))
+        assert set(row.tolist()) <= mine | {-1, -2}
+        for patch, owner in enumerate(row.tolist()):
+            top, left = patch // 8, patch % 8
+            rows = slice(round(top * height / 8), round((top + 1) * height / 8))
+            columns = slice(round(left * width / 8), round((left + 1) * width / 8))
+            cover = [item.mask[rows, columns].mean() for item in scene.objects]
+            if owner >= 0:
+                assert cover[owner - place] > 0.15 and cover[owner - place] > max(cover) - 0.1
+            elif owner == -1:
+                assert max(cover) < 0.12
+        owned |= mine & set(row.tolist())
+        place += len(scene.objects)
+    assert len(owned) > 0.9 * len(items), "nearly everything has a patch of its own"
+
+
+def test_boxes_shapes_and_masks_of_objects(world: World) -> None:
+    scene = make_scene(3, world)
+    names = {name: i for i, name in enumerate(world_names(world))}
+    targets = dense_targets([scene], names, grid=8, mask_size=64)
+    width, height = scene.size
+    for i, item in enumerate(scene.objects):
+        x0, y0, x1, y1 = (targets.boxes[i] * torch.tensor([width, height, width, height])).tolist()
+        assert (x0, y0, x1, y1) == pytest.approx(item.box, abs=1e-3)
+        assert torch.equal(targets.masks[i], torch.from_numpy(stretch_mask(item.mask, 64)))
+        assert targets.shapes[i].mean().item() == pytest.approx(item.mask.mean(), abs=0.02)
+        corners = targets.shapes[i].reshape(16, 16).nonzero().float() / 16
+        assert corners.min(0).values[0] == pytest.approx(y0 / height, abs=0.1)
+
+
+def test_names_are_complete_and_unique(world: World) -> None:
+    names = world_names(world)
+    assert len(set(names)) == len(names) == len(world.concepts) + len(world.shapes) * len(world.colours)
+    assert {item.name for seed in range(30) for item in make_scene(seed, world).objects} <= set(names)
+
+
+def test_pixels_are_the_processors(processor: HimtokProcessor, world: World) -> None:
+    scenes = [make_scene(seed, world) for seed in (1, 2)]
+    values = pixels(scenes, processor)
+    side = processor.image_processor.image_size
+    assert values.shape == (2, 3, side, side)
+    alone = processor.image_processor(scenes[1].picture)["pixel_values"]
+    torch.testing.assert_close(values[1:], alone)
