@@ -9,18 +9,16 @@ how text is cut into ids is `released_tokenizer`'s; fetching a folder from the h
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerBase, Qwen2Config
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..errors import CheckpointError
 from ..mask_tokenizer import MaskTokenizerConfig
+from ..mask_tokenizer.released import SIZES_NAME, check_shapes, mask_tokenizer_config, naming
 from .configuration import HimtokConfig
 from .modeling import HimtokForConditionalGeneration
 from .processing import FIRST_MASK, IMAGE_TOKEN, MASK_END, MASK_START, TURN_END, HimtokProcessor
@@ -29,7 +27,6 @@ from .released_weights import (
     COMMON,
     INTERNLM2,
     TRANSFORMERS_NAMES,
-    check_shapes,
     expected_shapes,
     stored_shapes,
     weight_conversions,
@@ -90,8 +87,7 @@ def load_released(
             f"{folder} is not in the released format: its model_type is {raw.get('model_type')!r}"
         )
     tokenizer = load_tokenizer(folder)
-    with naming(folder / "himt_config.json"):
-        mask_tokenizer = mask_tokenizer_config(folder / "himt_config.json")
+    mask_tokenizer = mask_tokenizer_config(folder / SIZES_NAME)
     with naming(folder / "config.json"):
         config = translate_config(raw, mask_tokenizer, tokenizer)
     internlm2 = language_model(raw) == "InternLM2ForCausalLM"
@@ -181,17 +177,6 @@ def language_model(raw: dict) -> str:
     return architecture
 
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn what the config classes say about wrong or missing entries into an error about the file."""
-    try:
-        yield
-    except KeyError as error:
-        raise CheckpointError(f"{path} has no entry {error}") from error
-    except (ValueError, StrictDataclassError) as error:
-        raise CheckpointError(f"the entries of {path} do not fit: {error}") from error
-
-
 def translate_config(
     raw: dict, mask_tokenizer: MaskTokenizerConfig, tokenizer: PreTrainedTokenizerBase
 ) -> HimtokConfig:
@@ -258,39 +243,3 @@ def only_fields_of(config_class: type[PreTrainedConfig], raw: dict) -> dict:
     names = {field.name for field in dataclasses.fields(config_class)}
     names -= {field.name for field in dataclasses.fields(PreTrainedConfig)}
     return {name: value for name, value in raw.items() if name in names and value is not None}
-
-
-def mask_tokenizer_config(path: Path) -> MaskTokenizerConfig:
-    """Sizes of the mask tokenizer: what himt_config.json states, the `released` preset if there is none.
-
-    Raises:
-        CheckpointError: if it describes another kind of mask tokenizer. KeyError, ValueError,
-            StrictDataclassError: if entries are missing or do not fit.
-    """
-    if not path.is_file():
-        return MaskTokenizerConfig.released()
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    encoder, decoder, pixels = raw["encoder"], raw["decoder"], raw["pixel_decoder"]
-    wanted = {
-        "use_l2_norm": (True, raw.get("use_l2_norm", True)),
-        "is_legacy": (True, raw.get("is_legacy", True)),
-        "mlp_ratio of the decoder": (encoder["mlp_ratio"], decoder["mlp_ratio"]),
-        "z_channels": (decoder["ffn_out_channels"], pixels["z_channels"]),
-    }
-    for name, (right, given) in wanted.items():
-        if given != right:
-            raise CheckpointError(f"{path} says {name} = {given!r}; only {right!r} can be loaded")
-    names = "mask_size", "patch_size", "num_latent_tokens", "token_size", "codebook_size"
-    return MaskTokenizerConfig(
-        **{name: raw[name] for name in names},
-        **{f"encoder_{name}": encoder[name] for name in ("width", "layers", "heads")},
-        **{f"decoder_{name}": decoder[name] for name in ("width", "layers", "heads")},
-        mlp_ratio=float(encoder["mlp_ratio"]),
-        ffn_hidden_channels=decoder["ffn_hidden_channels"],
-        ffn_out_channels=decoder["ffn_out_channels"],
-        pixel_hidden_channels=pixels["hidden_channels"],
-        pixel_channel_mult=pixels["channel_mult"],
-        pixel_num_res_blocks=pixels["num_res_blocks"],
-        pixel_out_channels=pixels["out_channels"],
-        group_norm_groups=pixels["group_norm_groups"],
-    )

@@ -21,10 +21,9 @@ from transformers.core_model_loading import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from ..errors import CheckpointError
+from ..mask_tokenizer.released import Shapes
 from .configuration import HimtokConfig
 from .modeling import HimtokForConditionalGeneration
-
-Shapes = dict[str, tuple[int, ...]]
 
 # A renaming is a regular expression and its replacement; each sees what those before it have left.
 EMBEDDINGS = "model.vision_tower.embeddings."
@@ -183,21 +182,3 @@ def file_shapes(path: Path) -> Shapes:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     tensors = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def check_shapes(stored: Shapes, expected: Shapes) -> None:
-    """Compare what a checkpoint has with what its config asks for.
-
-    Raises:
-        CheckpointError: naming what is missing, left over, or of another shape.
-    """
-    problems = [f"{name} is missing" for name in expected if name not in stored]
-    problems += [f"{name} has no place in the model" for name in stored if name not in expected]
-    problems += [
-        f"{name} has shape {list(stored[name])} instead of {list(shape)}"
-        for name, shape in expected.items()
-        if name in stored and stored[name] != shape
-    ]
-    if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError("the weights do not fit the config: " + "; ".join(problems[:5]) + more)

@@ -52,12 +52,13 @@ class MaskTokenizerConfig(PreTrainedConfig):
         drawn = self.grid_size * 2 ** (len(self.pixel_channel_mult) - 1)
         if drawn != self.mask_size:
             raise ValueError(
-                f"a grid of {self.grid_size} doubled {len(self.pixel_channel_mult) - 1} times gives {drawn} pixels, "
-                f"not mask_size {self.mask_size}: change patch_size or pixel_channel_mult"
+                f"a grid of {self.grid_size} doubled {len(self.pixel_channel_mult) - 1} times gives {drawn} "
+                f"pixels, not mask_size {self.mask_size}: change patch_size or pixel_channel_mult"
             )
         if self.encoder_width % self.num_latent_tokens:
             raise ValueError(
-                f"encoder_width {self.encoder_width} is not a multiple of the {self.num_latent_tokens} latent tokens"
+                f"encoder_width {self.encoder_width} is not a multiple of the {self.num_latent_tokens} "
+                "latent tokens"
             )
         super().__post_init__(**kwargs)
 

@@ -3,6 +3,9 @@
 Knows masks at its own resolution S x S. Stretching a mask to a picture and back is `geometry`'s work.
 """
 
+from pathlib import Path
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,6 +16,7 @@ from .configuration import MaskTokenizerConfig
 from .decoder import MaskDecoder, PixelDecoder
 from .encoder import MaskEncoder
 from .quantizer import VectorQuantizer
+from .released import SIZES_NAME, check_shapes, find_standalone, mask_tokenizer_config, read_standalone
 
 
 class MaskTokenizer(PreTrainedModel):
@@ -38,6 +42,37 @@ class MaskTokenizer(PreTrainedModel):
         self.decoder = MaskDecoder(config)
         self.pixel_decoder = PixelDecoder(config)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *args: object, **kwargs: object
+    ) -> Self:
+        """As in transformers; besides, from the paper's stand-alone `himtok.pth`.
+
+        Args:
+            pretrained_model_name_or_path: that file, or a folder that holds it and no config.json; its sizes
+                are those that a himt_config.json beside it states, the `released` preset if there is none.
+                Or, as in transformers, a folder or hub id.
+            dtype: of the weights; as stored if None. Of transformers' options the only one for that file.
+
+        Raises:
+            CheckpointError: if the stand-alone file cannot be read, or a tensor in it is missing, left over
+                or of the wrong shape.
+        """
+        file = find_standalone(pretrained_model_name_or_path)
+        if file is not None:
+            return cls._standalone(file, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def _standalone(cls, file: Path, dtype: torch.dtype | None = None) -> Self:
+        with torch.device("meta"):
+            model = cls(mask_tokenizer_config(file.parent / SIZES_NAME))
+        tensors = read_standalone(file)
+        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        check_shapes({name: tensor.shape for name, tensor in tensors.items()}, expected)
+        model.load_state_dict(tensors, assign=True)
+        return model.to(dtype or tensors["latent_tokens"].dtype).eval()
 
     @torch.no_grad()
     def encode(self, masks: torch.Tensor) -> torch.Tensor:
@@ -88,7 +123,8 @@ class MaskTokenizer(PreTrainedModel):
         """Distributions over the codebook -> mask probability, as the paper's model decodes its own answers.
 
         Args:
-            codebook_probs: float (B, n, K) with 1 <= n <= L; each row is softmax(2 x logits of the K mask tokens).
+            codebook_probs: float (B, n, K) with 1 <= n <= L; each row is softmax(2 x logits) over the K mask
+                tokens.
 
         Returns:
             (B, S, S) in [0, 1].
@@ -98,7 +134,8 @@ class MaskTokenizer(PreTrainedModel):
         """
         if codebook_probs.ndim != 3 or codebook_probs.shape[2] != self.config.codebook_size:
             raise MaskError(
-                f"codebook_probs must be (B, n, {self.config.codebook_size}), not {tuple(codebook_probs.shape)}"
+                f"codebook_probs must be (B, n, {self.config.codebook_size}), "
+                f"not {tuple(codebook_probs.shape)}"
             )
         self._check_count(codebook_probs.shape[1])
         return self.draw(self.quantize.expectation(codebook_probs.to(self.device, self.dtype)))

@@ -20,8 +20,9 @@ from himtok_core.lmm import (
 )
 from himtok_core.lmm.modeling import NOT_QUANTIZED
 from himtok_core.lmm.released_format import text_config
-from himtok_core.lmm.released_weights import SplitGroupedQKV, check_shapes, expected_shapes
+from himtok_core.lmm.released_weights import SplitGroupedQKV, expected_shapes
 from himtok_core.mask_tokenizer import MaskTokenizer
+from himtok_core.mask_tokenizer.released import check_shapes
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
 TINY = PARITY / "released_tiny"
