@@ -304,7 +304,12 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     ).to(device)
     heads.load_state_dict(torch.load(init / "heads.pt", map_location=device, weights_only=True))
     codebook = model.mask_tokenizer.quantize.codebook()
-    share_rows(model, row_features(processor, model.config, codebook.cpu()).to(device))
+    # What the run before has learned already: nothing of numbers after vision, nothing of mask tokens before
+    # the stage with all tasks.
+    before = json.loads((init / "settings.json").read_text(encoding="utf-8")).get("tasks")
+    fresh = torch.full((len(processor.tokenizer),), before is None, device=device)
+    fresh[model.config.first_mask_id : model.config.last_mask_id + 1] = before != "all"
+    share_rows(model, row_features(processor, model.config, codebook.cpu()).to(device), fresh)
     model.to(device)
     processor.save_pretrained(folder / "model")
     numbers = [*(str(n) for n in range(1001)), "<box>", "</box>"]

@@ -143,10 +143,10 @@ class StructuredRows(nn.Module):
     learned of one serves its neighbours. `training.lmm.save` merges them into a plain table.
     """
 
-    def __init__(self, features: torch.Tensor, width: int, scale: float):
+    def __init__(self, features: torch.Tensor, matrix: torch.Tensor):
         super().__init__()
         self.register_buffer("features", features)
-        self.matrix = nn.Parameter(torch.randn(features.shape[1], width) * scale)
+        self.matrix = nn.Parameter(matrix)
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         return weight + self.features @ self.matrix
@@ -166,12 +166,23 @@ def row_features(processor: HimtokProcessor, config: HimtokConfig, codebook: tor
     return features
 
 
-def share_rows(model: HimtokForConditionalGeneration, features: torch.Tensor) -> None:
-    """Put StructuredRows on the embedding table and the output head."""
-    width = model.config.text_config.hidden_size
-    parametrize.register_parametrization(
-        model.model.language_model.embed_tokens, "weight", StructuredRows(features, width, 0.3)
-    )
-    parametrize.register_parametrization(
-        model.lm_head, "weight", StructuredRows(features.clone(), width, 0.02)
-    )
+@torch.no_grad()
+def share_rows(model: HimtokForConditionalGeneration, features: torch.Tensor, fresh: torch.Tensor) -> None:
+    """Put StructuredRows on the embedding table and the output head.
+
+    Args:
+        features: (vocabulary, F), as `row_features` gives them.
+        fresh: bool (vocabulary,), rows that have learned nothing yet: they begin as what they share. The others
+            keep their values, split into what they share (by least squares) and the rest.
+    """
+    shared = features.abs().sum(1) > 0
+    kept, fresh = shared & ~fresh, shared & fresh
+    used = features[kept].abs().sum(0) > 0
+    for module, scale in ((model.model.language_model.embed_tokens, 0.3), (model.lm_head, 0.02)):
+        rows = module.weight
+        matrix = torch.randn(features.shape[1], rows.shape[1], device=rows.device) * scale
+        if kept.any():
+            matrix[used] = torch.linalg.lstsq(features[kept][:, used], rows[kept]).solution
+        rows[fresh] = 0
+        rows[kept] -= features[kept] @ matrix
+        parametrize.register_parametrization(module, "weight", StructuredRows(features.clone(), matrix))
