@@ -172,8 +172,8 @@ def share_rows(model: HimtokForConditionalGeneration, features: torch.Tensor, fr
 
     Args:
         features: (vocabulary, F), as `row_features` gives them.
-        fresh: bool (vocabulary,), rows that have learned nothing yet: they begin as what they share. The others
-            keep their values, split into what they share (by least squares) and the rest.
+        fresh: bool (vocabulary,), rows that have learned nothing yet: they begin as what they share. The
+            others keep their values, split into what they share (by least squares) and the rest.
     """
     shared = features.abs().sum(1) > 0
     kept, fresh = shared & ~fresh, shared & fresh
@@ -185,4 +185,5 @@ def share_rows(model: HimtokForConditionalGeneration, features: torch.Tensor, fr
             matrix[used] = torch.linalg.lstsq(features[kept][:, used], rows[kept]).solution
         rows[fresh] = 0
         rows[kept] -= features[kept] @ matrix
-        parametrize.register_parametrization(module, "weight", StructuredRows(features.clone(), matrix))
+        structure = StructuredRows(features.clone(), matrix)
+        parametrize.register_parametrization(module, "weight", structure)
