@@ -52,7 +52,7 @@ class MaskBatches:
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """-> masks (B, S, S), prefix lengths int (B,).
 
-        Seven of ten masks keep all 32 tokens, the others a log-uniform number of them. Every mask is flipped
+        Most masks keep all 32 tokens, three of twenty a log-uniform number of them. Every mask is flipped
         and transposed at random; a photograph's mask is moved and scaled as well, for they are few.
         """
         rng = np.random.default_rng([self.seed, step])
@@ -64,7 +64,7 @@ class MaskBatches:
             masks.append(_moved(rng, self.photo_masks[index]))
         masks = [_turned(rng, mask) for mask in masks]
         lengths = np.floor(np.exp(rng.uniform(0, np.log(33), self.batch))).clip(1, 32).astype(np.int64)
-        lengths[rng.random(self.batch) < 0.7] = 32
+        lengths[rng.random(self.batch) < 0.85] = 32
         return torch.from_numpy(np.stack(masks)), torch.from_numpy(lengths)
 
 
