@@ -35,6 +35,7 @@ def parse_arguments(
     add("--device", None, "cpu, cuda, cuda:1, mps; by default the accelerator if there is one")
     add("--dtype", None, "float32, bfloat16 or float16; by default what suits the device")
     add("--quantization", None, "8bit or 4bit (bitsandbytes, needs a GPU)")
+    add("--device-map", None, "auto: over all GPUs and the processor; instead of --device")
     add("--max-tiles", None, "at most this many tiles a picture; by default the model's own number", type=int)
     add("--host", None, "address to serve on; 0.0.0.0 for every network; by default this computer only")
     add("--port", 7860, "port to serve on", type=int)
@@ -54,7 +55,7 @@ def main() -> int:
     try:
         chat = himtok.load(
             flags.model, device=flags.device, dtype=flags.dtype, quantization=flags.quantization,
-            max_tiles=flags.max_tiles,
+            device_map=flags.device_map, max_tiles=flags.max_tiles,
         )
     except himtok.HimtokError as error:
         print(f"app.py: {error}", file=sys.stderr)

@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 MAX_VISITORS = 200  # whose state is kept; the longest unseen goes first
 MAX_QUEUE = 40
 MAX_UPLOAD = "32mb"
+UPLOADS = (600, 3600)  # every so many seconds, files that were uploaded so many seconds ago are deleted
 
 # Coarse to fine: a square of four, its last quarter a square of four again.
 MARK = """<svg viewBox="0 0 32 32" aria-hidden="true">
@@ -33,7 +34,9 @@ MARK = """<svg viewBox="0 0 32 32" aria-hidden="true">
 
 def build(chat: Chat, examples: Sequence[Example]) -> gr.Blocks:
     """The whole page around one loaded model, ready for `launch(**launch_options())`."""
-    with gr.Blocks(title="HiMTok chat", analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(
+        title="HiMTok chat", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS
+    ) as page:
         state = gr.State(None, delete_callback=_forget)
         gr.HTML(
             f"<header><h1>{MARK}HiMTok</h1>"
@@ -43,7 +46,8 @@ def build(chat: Chat, examples: Sequence[Example]) -> gr.Blocks:
         )
         chat_tab.build(chat, examples, state)
         # Set by an event and not as the component's value: only then is the callback above called in the end.
-        page.load(lambda: Visitor(chat), None, state, queue=False, show_progress="hidden")
+        arrived = page.load(lambda: Visitor(chat), None, state, show_progress="hidden")
+        arrived.then(None, js="() => { document.body.classList.add('ready'); }")
     page.queue(max_size=MAX_QUEUE)
     return page
 

@@ -78,6 +78,7 @@ def reply_html(reply: Reply, first_colour: int) -> str:
     spans = parser.feed(reply.text)
     if reply.finished:
         spans = parser.close()
+    spans = _gather_strays(spans)
     parts = []
     for span, owner in zip(spans, span_objects(spans, reply), strict=True):
         number = None if owner is None else first_colour + owner
@@ -87,13 +88,29 @@ def reply_html(reply: Reply, first_colour: int) -> str:
             parts.append(_mask_chip(span, number))
         elif isinstance(span, markup.BoxSpan):
             parts.extend(_box_chip(box, span.raw, number) for box in span.boxes)
-        elif markup.MASK_START in span.raw:
+        elif _is_stray(span):
             parts.append(_chip("mask run", span.problem or "", span.raw, None))
         elif span.problem:
             parts.append(f'<span class="odd" title="{escape(span.problem)}">{escape(span.raw)}</span>')
         else:
             parts.append(escape(span.raw))
     return "".join(parts)
+
+
+def _is_stray(span: markup.Span) -> bool:
+    """Whether a span is mask markup that is no mask run: cut off, too long, or tokens on their own."""
+    return isinstance(span, markup.TextSpan) and span.raw.startswith("<|mt_")
+
+
+def _gather_strays(spans: Sequence[markup.Span]) -> list[markup.Span]:
+    """The spans with neighbouring strays put together, so that many of them are still one chip."""
+    gathered: list[markup.Span] = []
+    for span in spans:
+        if gathered and _is_stray(span) and _is_stray(gathered[-1]):
+            before = gathered.pop()
+            span = markup.TextSpan(raw=before.raw + span.raw, problem=before.problem)
+        gathered.append(span)
+    return gathered
 
 
 def _mask_chip(span: markup.MaskSpan, number: int | None) -> str:

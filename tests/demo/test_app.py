@@ -16,19 +16,20 @@ def test_the_defaults_are_the_shipped_model_on_port_7860() -> None:
     flags = app.parse_arguments([], {})
     assert Path(flags.model) == ROOT / "assets" / "himtok-mini"
     assert flags.port == 7860 and flags.share is False
-    assert flags.host is flags.device is flags.dtype is flags.quantization is flags.max_tiles is None
+    rest = (flags.host, flags.device, flags.device_map, flags.dtype, flags.quantization, flags.max_tiles)
+    assert rest == (None,) * 6
 
 
 def test_every_flag_can_be_set_in_the_environment_and_a_flag_wins() -> None:
     environment = {
         "HIMTOK_MODEL": "some/model", "HIMTOK_DEVICE": "cuda", "HIMTOK_DTYPE": "bfloat16",
         "HIMTOK_QUANTIZATION": "4bit", "HIMTOK_HOST": "0.0.0.0", "HIMTOK_PORT": "8000",
-        "HIMTOK_MAX_TILES": "2", "HIMTOK_SHARE": "true",
+        "HIMTOK_MAX_TILES": "2", "HIMTOK_SHARE": "true", "HIMTOK_DEVICE_MAP": "auto",
     }
     flags = app.parse_arguments([], environment)
     assert vars(flags) == {
         "model": "some/model", "device": "cuda", "dtype": "bfloat16", "quantization": "4bit", "max_tiles": 2,
-        "host": "0.0.0.0", "port": 8000, "share": True,
+        "host": "0.0.0.0", "port": 8000, "share": True, "device_map": "auto",
     }
     flags = app.parse_arguments(["--port", "9000", "--no-share", "--device", "cpu"], environment)
     assert (flags.port, flags.share, flags.device, flags.model) == (9000, False, "cpu", "some/model")

@@ -114,6 +114,12 @@ def test_a_run_that_is_cut_off_is_a_chip_too_and_says_why() -> None:
     assert "cut off" in page.text
 
 
+def test_mask_tokens_on_their_own_are_one_chip_and_never_a_wall() -> None:
+    strays = "".join(f"<|mt_{token}|>" for token in range(40))
+    page = Page(views.reply_html(turn_of(f"so {strays} it").reply, 0))
+    assert len(page.all("details")) == 1 and strays in page.text
+
+
 def test_malformed_markup_is_marked_with_its_problem() -> None:
     page = Page(views.reply_html(turn_of("see <ref>a cat").reply, 0))
     (odd,) = page.with_class("odd")
