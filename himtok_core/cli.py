@@ -144,7 +144,8 @@ def convert(arguments: argparse.Namespace) -> dict:
 
     source = find_checkpoint(arguments.source)
     _say(f"converting {source}")
-    convert(source, arguments.target)
+    # A copy of the hub's lies in a folder without a telling name.
+    convert(source, arguments.target, None if Path(arguments.source).is_dir() else arguments.source)
     return {"source": str(source), "target": arguments.target}
 
 

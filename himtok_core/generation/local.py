@@ -199,7 +199,7 @@ class LocalModel:
     @torch.no_grad()
     def text_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (D,) -> float32 (vocabulary,), -inf for what cannot come outside a mask run."""
-        with self._lock:
+        with self._lock, readable_memory_errors("choosing a token"):
             logits = self.model.lm_head(hidden).float()
         self._never = self._never.to(logits.device)
         return logits.masked_fill(self._never, -torch.inf)
@@ -211,7 +211,7 @@ class LocalModel:
         Only their rows of the output head are multiplied, a small part of the vocabulary.
         """
         weight, ids = self.model.lm_head.weight, self.mask_ids
-        with self._lock:
+        with self._lock, readable_memory_errors("choosing a token"):
             if (
                 weight.device.type == "meta"
             ):  # offloaded: the weights are there only during the head's own call

@@ -38,6 +38,7 @@ SYSTEM_MESSAGE = (
     "清华大学及多家合作单位联合开发的多模态大语言模型。"
 )
 MAX_TILES = 4  # of the reference's demo and evaluations, whatever the config says
+MAX_SHARD_SIZE = "5GB"  # of a converted checkpoint
 LANGUAGE_MODELS = {
     "InternLM2ForCausalLM": LlamaConfig,
     "LlamaForCausalLM": LlamaConfig,
@@ -116,12 +117,13 @@ def load_released(
     return model, processor
 
 
-def convert(source: str | Path, target: str | Path) -> None:
+def convert(source: str | Path, target: str | Path, name: str | None = None) -> None:
     """Write a checkpoint of the released format in our own: weights, processor, generation config, card.
 
     Args:
         source: folder in the released format; the weights keep the type that its config states.
         target: folder to write, made if it is not there.
+        name: what the model card calls the source; the name of its folder if None.
 
     Raises:
         CheckpointError: as load_released, or if `target` is a file.
@@ -129,11 +131,10 @@ def convert(source: str | Path, target: str | Path) -> None:
     if Path(target).is_file():
         raise CheckpointError(f"{target} is a file; the converted model needs a folder")
     model, processor = load_released(source)
-    model.save_pretrained(target, max_shard_size="5GB")
+    model.save_pretrained(target, max_shard_size=MAX_SHARD_SIZE)
     processor.save_pretrained(target)
-    (Path(target) / "README.md").write_text(
-        MODEL_CARD.format(name=Path(source).resolve().name), encoding="utf-8"
-    )
+    card = MODEL_CARD.format(name=name or Path(source).resolve().name)
+    (Path(target) / "README.md").write_text(card, encoding="utf-8")
 
 
 MODEL_CARD = """\

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import himtok_core
+from himtok_core import cli
 from himtok_core.errors import CheckpointError, HimtokError
 from tests.conftest import example_picture
 
@@ -73,6 +74,33 @@ def test_a_hub_id_that_cannot_be_fetched(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="nobody/nothing-at-all"):
         himtok_core.load("nobody/nothing-at-all")
+
+
+@pytest.fixture
+def hub_copy(monkeypatch, tmp_path) -> str:
+    """A hub id whose files were fetched before, and no network."""
+    commit = "0123456789" * 4
+    copies = tmp_path / "hub" / "models--someone--tiny"
+    shutil.copytree(RELEASED, copies / "snapshots" / commit)
+    (copies / "refs").mkdir()
+    (copies / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return "someone/tiny"
+
+
+def test_a_hub_id(hub_copy):
+    chat = himtok_core.load(hub_copy, device="cpu")
+    assert chat.name == hub_copy
+    assert chat.start(example_picture()).ask(QUESTION).finished
+
+
+def test_a_hub_id_is_converted(hub_copy, tmp_path, capsys):
+    assert cli.main(["convert", hub_copy, str(tmp_path / "converted")]) == 0
+    assert f"# {hub_copy}, converted" in (tmp_path / "converted" / "README.md").read_text(encoding="utf-8")
+    ours = himtok_core.load(tmp_path / "converted", device="cpu").start(example_picture()).ask(QUESTION)
+    theirs = himtok_core.load(hub_copy, device="cpu").start(example_picture()).ask(QUESTION)
+    assert ours.text == theirs.text
 
 
 def test_a_file_is_no_folder(tiny_folder):

@@ -258,6 +258,18 @@ def test_converted_checkpoint_gives_the_same_numbers(tmp_path: Path, tiny: tuple
     assert "himtok" in (tmp_path / "converted" / "README.md").read_text(encoding="utf-8")
 
 
+def test_converted_checkpoints_are_cut_into_shards(tmp_path: Path, tiny: tuple, monkeypatch) -> None:
+    monkeypatch.setattr("himtok_core.lmm.released_format.MAX_SHARD_SIZE", "1MB")
+    convert(TINY, tmp_path / "converted", name="someone/tiny")
+    names = {path.name for path in (tmp_path / "converted").iterdir()}
+    assert {"config.json", "generation_config.json", "processor_config.json", "tokenizer.json"} <= names
+    assert len([name for name in names if name.endswith(".safetensors")]) > 1
+    assert "model.safetensors.index.json" in names and "model.safetensors" not in names
+    model = HimtokForConditionalGeneration.from_pretrained(tmp_path / "converted")
+    assert torch.equal(logits(model, HimtokProcessor.from_pretrained(tmp_path / "converted")), logits(*tiny))
+    assert "# someone/tiny, converted" in (tmp_path / "converted" / "README.md").read_text(encoding="utf-8")
+
+
 def test_converting_into_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="is a file"):
