@@ -39,7 +39,7 @@ from .vision import name_token_ids
 
 # First where things are, in few tokens; then everything.
 BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count": 0.5, "yes_no": 0.5}
-ALL = {**WEIGHTS, "segment": 10.0, "box": 3.0, "segment_then_box": 3.0}
+ALL = {**WEIGHTS, "segment": 9.0, "box": 6.0, "segment_then_box": 3.0}
 TASKS = {"boxes": BOXES, "all": ALL}
 NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
 
@@ -67,7 +67,7 @@ class Settings:
     look_weight: float = 0.5
     mask_token_weight: float = 0.5
     mask_loss_weight: float = 0.5
-    mask_loss_from: float = 0.4
+    mask_loss_from: float = 0.3
     mask_loss_masks: int = 10
     mask_loss_levels: int = 2
 
