@@ -1,0 +1,302 @@
+"""Training the language model: a resumed run is the same run; caches and losses compute what they say."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from himtok_core.data.questions import WEIGHTS
+from himtok_core.data.scenes import World
+from himtok_core.lmm import HimtokForConditionalGeneration, HimtokProcessor
+from himtok_core.mask_tokenizer import MaskTokenizer
+from himtok_core.training import lmm
+from himtok_core.training.dense import DenseHeads
+from himtok_core.training.lmm import (
+    Settings,
+    branch_hidden_states,
+    generated_scores,
+    hierarchical_mask_loss,
+    looking_loss,
+    token_losses,
+    train,
+)
+from himtok_core.training.losses import dice_loss, grained_labels, sample_levels
+from himtok_core.training.mini import build_config, build_model
+from himtok_core.training.scene_batches import (
+    IGNORE,
+    Branch,
+    ConversationBatches,
+    dense_targets,
+    pixels,
+    world_names,
+)
+from himtok_core.training.vision import name_token_ids
+from himtok_core.training.vision import save as save_vision
+
+from .conftest import Killed, Pace, assert_same, load_state
+
+
+@pytest.fixture(scope="module")
+def model(processor: HimtokProcessor, mask_tokenizer: MaskTokenizer) -> HimtokForConditionalGeneration:
+    torch.manual_seed(0)
+    model = build_model(build_config(processor, mask_tokenizer.config)).eval()
+    model.mask_tokenizer.load_state_dict(mask_tokenizer.state_dict())
+    model.mask_tokenizer.requires_grad_(False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def heads(processor: HimtokProcessor, world: World) -> DenseHeads:
+    torch.manual_seed(1)
+    return DenseHeads(192, name_token_ids(processor, world), 32 * 12)
+
+
+@pytest.fixture(scope="module")
+def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
+    return ConversationBatches(processor, world, 2, 5, WEIGHTS, second_turn=0.4, seed=0)
+
+
+@pytest.fixture(scope="module")
+def computed(
+    model: HimtokForConditionalGeneration, batches: ConversationBatches, processor: HimtokProcessor
+) -> dict:
+    """One batch and what the model makes of it."""
+    scenes, branches, masks = batches(0, model.mask_tokenizer)
+    with torch.no_grad():
+        visual = model.model.get_image_features(pixels(scenes, processor)).pooler_output
+        groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
+    return {"scenes": scenes, "branches": branches, "masks": masks, "visual": visual, "groups": groups}
+
+
+# ---- the run ---------------------------------------------------------------------------------------------
+
+
+def test_stopped_killed_and_resumed_is_the_same_run(
+    model: HimtokForConditionalGeneration,
+    heads: DenseHeads,
+    processor: HimtokProcessor,
+    tmp_path: Path,
+    pace: Pace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both stages: boxes from the vision tower's run, then everything from that of the boxes."""
+
+    def few(model, processor, world, kinds):
+        return generated_scores(model, processor, world, kinds[-1:], count=1)
+
+    monkeypatch.setattr(lmm, "generated_scores", few)
+    save_vision(model, heads, tmp_path / "vision")
+    processor.save_pretrained(tmp_path / "vision" / "model")
+    (tmp_path / "vision" / "settings.json").write_text(json.dumps({"steps": 3}))
+    model.mask_tokenizer.save_pretrained(tmp_path / "masks")
+    small = Settings(
+        init=str(tmp_path / "vision"),
+        mask_tokenizer=str(tmp_path / "masks"),
+        tasks="boxes",
+        steps=1,
+        scenes=2,
+        questions=3,
+        mask_loss_masks=2,
+    )
+    train(small, tmp_path / "boxes")
+    (row,) = rows(tmp_path / "boxes")
+    assert row["step"] == 1 and 0 <= row["box_box_iou"] <= 1
+
+    pace.rules(lmm, monkeypatch)
+    settings = replace(small, init=str(tmp_path / "boxes"), tasks="all", steps=3)
+    train(settings, tmp_path / "whole")
+    train(settings, tmp_path / "parts", minutes=0.5)
+    assert load_state(tmp_path / "parts")["step"] == 1
+    pace.kill_at = 2
+    with pytest.raises(Killed):
+        train(settings, tmp_path / "parts")
+    pace.kill_at = None
+    train(settings, tmp_path / "parts")
+    assert pace.steps == [0, 1, 2] + [0] + [1, 2] + [1, 2]
+    assert_same(load_state(tmp_path / "whole"), load_state(tmp_path / "parts"))
+
+    assert [row["step"] for row in rows(tmp_path / "parts")] == [1, 3]
+    assert {"segment_then_box_iou", "segment_then_box_box_iou"} <= set(rows(tmp_path / "parts")[-1])
+    trained = HimtokForConditionalGeneration.from_pretrained(tmp_path / "parts" / "model")
+    assert_same(dict(trained.mask_tokenizer.state_dict()), dict(model.mask_tokenizer.state_dict()))
+    assert (trained.lm_head.weight - model.lm_head.weight).abs().max() > 0
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+# ---- branches --------------------------------------------------------------------------------------------
+
+
+def test_a_branch_on_the_cache_equals_the_whole_conversation(
+    model: HimtokForConditionalGeneration,
+    batches: ConversationBatches,
+    processor: HimtokProcessor,
+    computed: dict,
+) -> None:
+    prefix = batches.writer.prefix_ids
+    seen = 0
+    for group, states, halfway, below in computed["groups"]:
+        for row, branch in enumerate(group):
+            values = pixels([computed["scenes"][branch.scene]], processor)
+            ids = torch.tensor([prefix + branch.ids])
+            with torch.no_grad():
+                whole = model.model(input_ids=ids, pixel_values=values, output_hidden_states=True)
+            length = len(branch.ids)
+            last = whole.last_hidden_state[0, len(prefix) :]
+            torch.testing.assert_close(states[row, :length], last, rtol=1e-3, atol=1e-3)
+            depths = [depth[0, len(prefix) :] for depth in whole.hidden_states]  # after 0, 1, ... 4 layers
+            torch.testing.assert_close(halfway[row, :length], depths[2], rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(below[row, :length], depths[3], rtol=1e-3, atol=1e-3)
+            seen += 1
+    assert seen == len(computed["branches"])
+
+
+# ---- losses ----------------------------------------------------------------------------------------------
+
+
+def test_words_count_whole_and_mask_tokens_less_and_less(
+    model: HimtokForConditionalGeneration, processor: HimtokProcessor, computed: dict
+) -> None:
+    vocabulary = processor.tokenizer.get_vocab()
+    numbers = torch.tensor([vocabulary[str(n)] for n in range(1001)])
+    tags = [vocabulary["<box>"], vocabulary["</box>"]]
+    words, weighted, mask_losses, first_losses, coordinates = 0.0, 0.0, [], [], 0
+    with torch.no_grad():
+        loss, shown = token_losses(
+            model, computed["groups"], torch.cat([numbers, torch.tensor(tags)]), mask_token_weight=0.5
+        )
+        for group, states, _, _ in computed["groups"]:
+            for row, branch in enumerate(group):
+                logs = model.lm_head(states[row]).log_softmax(-1)
+                places = {start + n: n for start, length, _ in branch.runs for n in range(length)}
+                in_box = False
+                for place, label in enumerate(branch.labels):
+                    if label == IGNORE:
+                        continue
+                    surprise = -logs[place - 1, label].item()
+                    if label in tags:
+                        in_box = label == tags[0]
+                    value = (numbers == label).nonzero().flatten().tolist()
+                    if in_box and value:
+                        near = torch.exp(-0.5 * ((torch.arange(1001) - value[0]) / lmm.NUMBER_SPREAD) ** 2)
+                        surprise = -(near / near.sum() @ logs[place - 1, numbers]).item()
+                        coordinates += 1
+                    if place in places:
+                        weighted += 0.5 / (1 + places[place] / 8) * surprise
+                        mask_losses.append(surprise)
+                        first_losses += [surprise] if places[place] == 0 else []
+                    else:
+                        words += surprise
+    count = len(computed["branches"])
+    assert coordinates >= 4 and coordinates % 4 == 0 and first_losses
+    assert loss.item() == pytest.approx((words + weighted) / (4 * count), rel=1e-4)
+    assert shown["words"] == pytest.approx(words / count, rel=1e-4)
+    assert shown["mask_tokens"] == pytest.approx(sum(mask_losses) / len(mask_losses), rel=1e-4)
+    assert shown["first_mask_token"] == pytest.approx(sum(first_losses) / len(first_losses), rel=1e-4)
+
+
+def test_mask_loss_teaches_the_states_before_mask_tokens_only(
+    model: HimtokForConditionalGeneration, computed: dict
+) -> None:
+    settings = Settings("", "", mask_loss_masks=100)
+    groups = [(group, states.clone().requires_grad_(), *rest) for group, states, *rest in computed["groups"]]
+    loss = hierarchical_mask_loss(
+        model, groups, computed["masks"], settings, torch.Generator().manual_seed(0)
+    )
+    loss.backward()
+    for group, states, _, _ in groups:
+        for row, branch in enumerate(group):
+            expected = torch.zeros(states.shape[1], dtype=torch.bool)
+            for start, length, _ in branch.runs:
+                if length == 32:
+                    expected[start - 1 : start + 31] = True
+            taught = torch.zeros_like(states) if states.grad is None else states.grad
+            assert torch.equal(taught[row].abs().sum(-1) > 0, expected)
+    assert not [name for name, p in model.mask_tokenizer.named_parameters() if p.grad is not None]
+    model.zero_grad()
+
+
+def test_mask_loss_measures_what_soft_decoding_draws(
+    model: HimtokForConditionalGeneration, computed: dict
+) -> None:
+    """The complete masks against their labels, and one prefix of each against its blurred label."""
+    tokenizer, config = model.mask_tokenizer, model.config
+    found = []
+    with torch.no_grad():
+        for group, states, _, _ in computed["groups"]:
+            for row, branch in enumerate(group):
+                for start, length, index in branch.runs:
+                    if length == 32:
+                        logits = model.lm_head(states[row, start - 1 : start + 31])
+                        logits = logits[:, config.first_mask_id : config.last_mask_id + 1]
+                        found.append(((2 * logits).softmax(-1), computed["masks"][index]))
+        settings = Settings("", "", mask_loss_masks=2, mask_loss_levels=1)
+        loss = hierarchical_mask_loss(
+            model, computed["groups"], computed["masks"], settings, torch.Generator().manual_seed(5)
+        )
+        generator = torch.Generator().manual_seed(5)
+        order = torch.randperm(len(found), generator=generator)[:2].tolist()
+        levels = sample_levels(generator, 2)
+        drawn, labels = [], []
+        for place, i in enumerate(order):
+            probabilities, mask = found[i]
+            drawn += list(tokenizer.decode_prefixes(probabilities[None], [32, levels[place].item()])[0])
+            labels += [mask, grained_labels(mask[None], levels[place : place + 1])[0]]
+        drawn, labels = torch.stack(drawn), torch.stack(labels)
+    expected = F.binary_cross_entropy(drawn, labels) + 0.25 * dice_loss(drawn, labels)
+    assert len(found) > 2 and loss.item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_without_a_complete_run_there_is_no_mask_loss(
+    model: HimtokForConditionalGeneration, computed: dict
+) -> None:
+    groups = [([branch for branch in group if not branch.runs], *rest) for group, *rest in computed["groups"]]
+    loss = hierarchical_mask_loss(model, groups, computed["masks"], Settings("", ""), torch.Generator())
+    assert loss.item() == 0
+
+
+def test_looking_counts_the_words_of_answers_about_objects(
+    model: HimtokForConditionalGeneration, heads: DenseHeads, computed: dict, world: World
+) -> None:
+    names = {name: i for i, name in enumerate(world_names(world))}
+    targets = dense_targets(computed["scenes"], names, 8, 32)
+    groups = [
+        (group, states, halfway.clone().requires_grad_(), below.clone().requires_grad_())
+        for group, states, halfway, below in computed["groups"]
+    ]
+    loss, shown = looking_loss(heads, groups, computed["visual"], targets)
+    assert loss.item() > 0 and 0 <= shown["looks"] <= 1 and 0 <= shown["answer_box_l1"] <= 1
+    loss.backward()
+    heads.zero_grad()
+    for group, _, halfway, below in groups:
+        for row, branch in enumerate(group):
+            expected = torch.zeros(halfway.shape[1], dtype=torch.bool)
+            for start, end, _ in branch.looks:
+                expected[start - 1 : end - 1] = True
+            for states in (halfway, below):
+                assert torch.equal(states.grad[row].abs().sum(-1) > 0, expected)
+    nothing = replace(targets, owner=torch.full_like(targets.owner, -1))
+    assert looking_loss(heads, groups, computed["visual"], nothing)[0].item() == 0
+
+
+def test_the_box_of_an_answer_goes_around_all_its_objects(
+    model: HimtokForConditionalGeneration, heads: DenseHeads, computed: dict, world: World
+) -> None:
+    names = {name: i for i, name in enumerate(world_names(world))}
+    targets = dense_targets(computed["scenes"], names, 8, 32)
+    ones = torch.zeros(2, 8, 192)
+    branch = Branch(0, [0] * 8, [0] * 8, [], [(2, 4, (0, 1))])
+    assert len(computed["scenes"][0].objects) > 1
+    heads = copy.deepcopy(heads)
+    torch.nn.init.zeros_(heads.answer_box.weight)
+    x0, y0 = targets.boxes[:2, :2].amin(0)
+    x1, y1 = targets.boxes[:2, 2:].amax(0)
+    heads.answer_box.bias.data = torch.logit(torch.stack([x0, y0, x1, y1]), eps=1e-6)
+    _, shown = looking_loss(heads, [([branch], ones, ones, ones)], computed["visual"], targets)
+    assert shown["answer_box_l1"] < 1e-4
