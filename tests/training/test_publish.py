@@ -1,0 +1,49 @@
+"""From a finished run to the folder that ships: small, complete, and loaded by the rest of the project."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from himtok_core.chat import load
+from himtok_core.data.scenes import World
+from himtok_core.lmm import HimtokProcessor
+from himtok_core.training import publish
+from himtok_core.training.mini import build_config, build_model
+from himtok_core.training.scene_batches import world_names
+
+from .conftest import small_mask_config
+
+
+@pytest.fixture(scope="module")
+def folder(processor: HimtokProcessor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(0)
+    build_model(build_config(processor, small_mask_config())).save_pretrained(folder / "run" / "model")
+    processor.save_pretrained(folder / "run" / "model")
+    return folder
+
+
+def test_a_published_run_can_be_asked(folder: Path, world: World, capsys: pytest.CaptureFixture) -> None:
+    target = folder / "shipped"
+    assert publish.main(["--run", str(folder / "run"), "--out", str(target)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == sum(path.stat().st_size for path in target.iterdir())
+    with safe_open(target / "model.safetensors", "pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}
+    assert "F16" in kinds and not kinds & {"F32", "BF16"}
+
+    chat = load(target, device="cpu")
+    assert [concept["name"] for concept in chat.concepts] == list(world_names(world))
+    codes = {concept["name"]: concept.get("code") for concept in chat.concepts}
+    assert codes["red apple"] == "1f34e" and codes["blue circle"] is None
+    assert not chat.model.generation_config.do_sample
+    reply = chat.start(picture()).ask("Segment <ref>red apple</ref>.", max_new_tokens=3)
+    assert reply.size == (40, 30) and reply.timing.new_tokens <= 3
+
+
+def picture() -> Image.Image:
+    return Image.new("RGB", (40, 30), (200, 30, 30))
