@@ -44,7 +44,7 @@ def span_objects(spans: Sequence[markup.Span], reply: Reply) -> list[int | None]
 
 
 def object_names(turn: Turn) -> list[str]:
-    """What each object of a turn is called: its own phrase, else the question's, else its number."""
+    """What each object of a turn is called: its own phrase, else the question's only one, else its number."""
     asked = [span.label for span in markup.parse(turn.prompt.text) if isinstance(span, markup.PhraseSpan)]
     objects = turn.reply.objects if turn.reply else ()
     fallback = asked[0] if len(asked) == 1 else ""
@@ -164,7 +164,8 @@ def _turn_html(turn: Turn) -> str:
 
 
 def _footer(reply: Reply) -> str:
-    notes = "".join(f'<p class="problem">{escape(problem)}</p>' for problem in reply.problems)
+    problems = dict.fromkeys(reply.problems)
+    notes = "".join(f'<p class="problem">{escape(problem)}</p>' for problem in problems)
     if not reply.finished:
         return notes
     facts = ["stopped"] if reply.stopped else []
