@@ -26,7 +26,11 @@ LENGTHS = [1, 2, 4, 8, 16, 32]
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one run; saved with its weights."""
+    """Of one run; saved with its weights.
+
+    From step `codes_fixed_from` on the encoder and the codebook stand still and only the decoder learns: the
+    language model can begin with the codes while the drawing goes on improving.
+    """
 
     steps: int = 7000
     batch: int = 32
@@ -38,6 +42,7 @@ class Settings:
     quantise_from: int = 400
     ema: float = 0.99
     restart_every: int = 20
+    codes_fixed_from: int | None = None
     photo_masks: str | None = None
 
 
@@ -136,9 +141,13 @@ def train(
     for step in range(first, settings.steps):
         torch.manual_seed(settings.seed * 1_000_003 + step)  # restarts draw from it: the same after a resume
         masks, lengths = (x.to(device) for x in batches(step))
-        z = F.normalize(model.encoder(masks, model.latent_tokens), dim=-1)  # (B, L, D)
+        fixed = settings.codes_fixed_from is not None and step >= settings.codes_fixed_from
+        with torch.set_grad_enabled(not fixed):
+            z = F.normalize(model.encoder(masks, model.latent_tokens), dim=-1)  # (B, L, D)
         flat = z.detach().flatten(0, 1)
-        if step < settings.quantise_from:
+        if fixed:
+            codes, commitment = codebook[model.quantize.nearest(z)], torch.zeros((), device=device)
+        elif step < settings.quantise_from:
             codes, commitment = z, torch.zeros((), device=device)
             recent = (recent + [flat])[-12:]
         else:
@@ -196,9 +205,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--minutes", type=float, help="stop and save after so long")
     parser.add_argument("--photo-masks", help="JSON file of masks to mix in")
+    parser.add_argument("--codes-fixed-from", type=int, help="step from which only the decoder learns")
     options = parser.parse_args(argv)
     settings = Settings(
-        steps=options.steps, batch=options.batch, seed=options.seed, photo_masks=options.photo_masks
+        steps=options.steps,
+        batch=options.batch,
+        seed=options.seed,
+        photo_masks=options.photo_masks,
+        codes_fixed_from=options.codes_fixed_from,
     )
     train(settings, options.out, options.minutes)
     scores = [row for row in RunFolder(options.out, asdict(settings)).rows() if "iou@32" in row]
