@@ -22,6 +22,7 @@ from himtok_core import geometry
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "assets" / "examples"
 TRUTH = json.loads((EXAMPLES / "truth.json").read_text(encoding="utf-8"))
+KNOWN = ("garden.png", "elephant")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -137,11 +138,10 @@ def downloaded_mask(page: Page) -> np.ndarray:
 
 
 def known_object() -> tuple[int, dict]:
-    """The largest object with a name of its own in the first example."""
-    objects = next(iter(TRUTH.values()))
-    names = [item["name"] for item in objects]
-    alone = [item for item in objects if names.count(item["name"]) == 1]
-    return 0, max(alone, key=lambda item: geometry.rle_to_mask(item["mask"]).sum())
+    """Number of KNOWN's picture among the examples, and what the truth says about the object."""
+    picture, name = KNOWN
+    (known,) = [item for item in TRUTH[picture] if item["name"] == name]
+    return list(TRUTH).index(picture), known
 
 
 def first_name(number: int) -> str:
