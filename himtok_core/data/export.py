@@ -37,7 +37,7 @@ def describe(scene: Scene) -> list[dict]:
 def categories(world: World) -> list[dict]:
     """Everything a world can show as COCO categories; the ids are the same for every export of this world."""
     kinds = [(concept.name, "drawing") for concept in world.concepts]
-    kinds += [(f"{colour} {shape}", "figure") for colour in world.colours for shape in world.shapes]
+    kinds += [(name, "figure") for name in world.figures]
     return [{"id": i, "name": name, "supercategory": kind} for i, (name, kind) in enumerate(kinds, 1)]
 
 

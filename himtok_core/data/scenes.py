@@ -48,6 +48,11 @@ class World:
     sizes: tuple[float, float] = (0.34, 0.7)
     hidden: float = 0.25
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of all plain figures, e.g. "red circle"."""
+        return tuple(f"{colour} {shape}" for colour in self.colours for shape in self.shapes)
+
 
 @dataclass(frozen=True, eq=False)
 class SceneObject:

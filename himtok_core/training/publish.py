@@ -19,8 +19,7 @@ def concept_entries(world: World) -> list[dict]:
         {"name": concept.name, "code": concept.code, "styles": list(concept.styles)}
         for concept in world.concepts
     ]
-    figures = [{"name": f"{colour} {shape}"} for colour in world.colours for shape in world.shapes]
-    return drawings + figures
+    return drawings + [{"name": name} for name in world.figures]
 
 
 def publish(run: Path, target: Path) -> None:

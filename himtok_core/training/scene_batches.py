@@ -19,8 +19,7 @@ IGNORE = -100
 
 def world_names(world: World) -> tuple[str, ...]:
     """The names of everything that a world can show, in a fixed order."""
-    figures = [f"{colour} {shape}" for colour in world.colours for shape in world.shapes]
-    return (*(concept.name for concept in world.concepts), *figures)
+    return (*(concept.name for concept in world.concepts), *world.figures)
 
 
 @dataclass

@@ -129,14 +129,14 @@ def train(
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     codebook = model.quantize.embedding.weight.data
     tracker = CodebookTracker(codebook, settings.ema)
+    recent: list[torch.Tensor] = []  # what the encoder said lately, for k-means
     first = 0
     if (state := run.load(device)) is not None:
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         tracker.count, tracker.total, first = state["count"], state["total"], state["step"]
-
-    recent: list[torch.Tensor] = []  # what the encoder said lately, for k-means
+        recent = state["recent"]
     model.train()
     for step in range(first, settings.steps):
         torch.manual_seed(settings.seed * 1_000_003 + step)  # restarts draw from it: the same after a resume
@@ -187,6 +187,7 @@ def train(
                     "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                     "count": tracker.count,
                     "total": tracker.total,
+                    "recent": recent,
                     "step": done,
                 }
             )
