@@ -225,7 +225,7 @@ def test_a_failure_leaves_the_conversation_as_it_was(tiny_chat, picture, monkeyp
     conversation.ask(CAT)
     expected = conversation.ask(DOG).text
     conversation.undo()
-    layer = tiny_chat.model.model.language_model.layers[1]
+    layer = tiny_chat.model.model.language_model.layers[1].mlp.down_proj
     real, calls = layer.forward, []
 
     def fail(*args, **kwargs):
