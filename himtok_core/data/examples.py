@@ -11,7 +11,7 @@ from .export import describe
 from .scenes import HELD_OUT_SEED, Scene, World, make_scene
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
-SIZES = (0.36, 0.56)  # of objects: within what himtok-mini was trained on
+SIZES = (0.4, 0.58)  # of objects: within what himtok-mini was trained on
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class World:
     shapes: tuple[str, ...] = SHAPES
     colours: tuple[str, ...] = tuple(COLOURS)
     max_objects: int = 4
-    sizes: tuple[float, float] = (0.34, 0.7)
+    sizes: tuple[float, float] = (0.4, 0.7)
     hidden: float = 0.25
 
     @property

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 
 from ..data.scenes import World
+from ..errors import CheckpointError
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
+from ..mask_tokenizer import MaskTokenizer
 
 
 def concept_entries(world: World) -> list[dict]:
@@ -22,9 +24,21 @@ def concept_entries(world: World) -> list[dict]:
     return drawings + [{"name": name} for name in world.figures]
 
 
-def publish(run: Path, target: Path) -> None:
-    """Write the model of a language-model run to `target` in float16, with `concepts.json`."""
+def publish(run: Path, target: Path, mask_tokenizer: Path | None = None) -> None:
+    """Write the model of a language-model run to `target` in float16, with `concepts.json`.
+
+    Args:
+        mask_tokenizer: folder of a mask tokenizer with the run's codes whose decoder has learned on.
+
+    Raises:
+        CheckpointError: if that one has other codes.
+    """
     model = HimtokForConditionalGeneration.from_pretrained(run / "model", dtype=torch.float16)
+    if mask_tokenizer is not None:
+        newer = MaskTokenizer.from_pretrained(mask_tokenizer, dtype=torch.float16)
+        if not torch.equal(newer.quantize.codebook(), model.mask_tokenizer.quantize.codebook()):
+            raise CheckpointError(f"{mask_tokenizer} has other codes than the run in {run}: train with it first")
+        model.mask_tokenizer.load_state_dict(newer.state_dict())
     model.generation_config.do_sample = False
     model.save_pretrained(target)
     HimtokProcessor.from_pretrained(run / "model").save_pretrained(target)
@@ -37,8 +51,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="himtok_core train publish", description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished lmm run")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--mask-tokenizer", type=Path, help="the run's, if its decoder has learned on")
     options = parser.parse_args(argv)
-    publish(options.run, options.out)
+    publish(options.run, options.out, options.mask_tokenizer)
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(json.dumps({"folder": str(options.out), "bytes": size}))
     return 0
