@@ -37,7 +37,7 @@ def publish(run: Path, target: Path, mask_tokenizer: Path | None = None) -> None
     if mask_tokenizer is not None:
         newer = MaskTokenizer.from_pretrained(mask_tokenizer, dtype=torch.float16)
         if not torch.equal(newer.quantize.codebook(), model.mask_tokenizer.quantize.codebook()):
-            raise CheckpointError(f"{mask_tokenizer} has other codes than the run in {run}: train with it first")
+            raise CheckpointError(f"{mask_tokenizer} has other codes than {run}: train with it first")
         model.mask_tokenizer.load_state_dict(newer.state_dict())
     model.generation_config.do_sample = False
     model.save_pretrained(target)
