@@ -29,7 +29,7 @@ DELEGATED = {
     ("scenes",): "data.export",
     ("train", "tokenizer"): "training.tokenizer",
     ("train", "vision"): "training.vision",
-    ("train", "lmm"): "training.lmm",
+    ("train", "scene-lmm"): "training.scene_lmm",
     ("train", "publish"): "training.publish",
     ("evaluate",): "evaluation",
 }
@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     # These never get here, they are listed for --help.
     commands.add_parser("scenes", help="draw made-up pictures with masks, questions and answers")
     commands.add_parser("train", help="train a part of himtok-mini, or publish a run").add_argument(
-        "recipe", choices=["tokenizer", "vision", "lmm", "publish"]
+        "recipe", choices=["tokenizer", "vision", "scene-lmm", "publish"]
     )
     commands.add_parser("evaluate", help="measure a model on a task")
     return parser

@@ -140,7 +140,7 @@ class StructuredRows(nn.Module):
     """weight + features @ matrix: rows of a table that share what is known of them.
 
     A mask token's row moves with its code vector and a number's row with its value, so that what is
-    learned of one serves its neighbours. `training.lmm.save` merges them into a plain table.
+    learned of one serves its neighbours. `training.scene_lmm.save` merges them into a plain table.
     """
 
     def __init__(self, features: torch.Tensor, matrix: torch.Tensor):

@@ -94,25 +94,3 @@ class RunFolder:
             if path.exists()
             else []
         )
-
-
-def learning_rate(step: int, steps: int, warmup: int, decay: float = 0.4) -> float:
-    """Factor on the learning rate: linear warm-up, constant, linear decay to 2 % over the last part."""
-    if step < warmup:
-        return (step + 1) / warmup
-    left = (steps - step) / (decay * steps)
-    return max(0.02, min(1.0, left))
-
-
-def split_for_muon(module: torch.nn.Module, blocks: tuple[str, ...]) -> tuple[list, list]:
-    """Parameters of a network -> (matrices inside its transformer blocks, everything else).
-
-    Args:
-        blocks: parts of parameter names that mark a transformer block.
-    """
-    matrices, others = [], []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            inside = parameter.ndim == 2 and any(block in name for block in blocks)
-            (matrices if inside else others).append(parameter)
-    return matrices, others

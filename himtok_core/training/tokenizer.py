@@ -5,9 +5,6 @@ says after a while without quantising, follow it as moving averages, and start a
 use.
 """
 
-import argparse
-import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,10 +13,12 @@ import torch.nn.functional as F
 
 from ..data.scenes import HELD_OUT_SEED, World
 from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
+from .command import run_recipe
 from .losses import mask_loss
 from .mask_data import MaskBatches, load_photo_masks, scene_masks
 from .muon import Muon
-from .run_folder import RunFolder, learning_rate, split_for_muon
+from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .run_folder import RunFolder
 
 LENGTHS = [1, 2, 4, 8, 16, 32]
 
@@ -103,6 +102,7 @@ def score(model: MaskTokenizer, masks: torch.Tensor) -> dict[str, float]:
     return {**row, "codes": int((use > 0).sum()), "perplexity": round(entropy.exp().item(), 1)}
 
 
+@reproducible()
 def train(
     settings: Settings, folder: Path, minutes: float | None = None, config: MaskTokenizerConfig | None = None
 ) -> MaskTokenizer:
@@ -110,7 +110,7 @@ def train(
 
     Returns the model in its state at the end. Calling again with the same folder goes on.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
     model = MaskTokenizer(config or MaskTokenizerConfig.mini()).to(device)
@@ -122,19 +122,17 @@ def train(
     held_out = torch.stack([torch.from_numpy(mask) for mask in held_out]).to(device)
 
     matrices, others = split_for_muon(model, ("transformer.",))
-    optimizers = [
+    optimizers = Optimizers(
         Muon(matrices, lr=settings.muon_lr, weight_decay=0.01),
         torch.optim.AdamW(others, lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.01),
-    ]
-    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    )
     codebook = model.quantize.embedding.weight.data
     tracker = CodebookTracker(codebook, settings.ema)
     recent: list[torch.Tensor] = []  # what the encoder said lately, for k-means
     first = 0
     if (state := run.load(device)) is not None:
         model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        optimizers.load_state_dict(state["optimizers"])
         tracker.count, tracker.total, first = state["count"], state["total"], state["step"]
         recent = state["recent"]
     model.train()
@@ -164,14 +162,7 @@ def train(
                 tracker.restart(flat, codebook)
         loss = mask_loss(model.draw_logits(codes, lengths), masks, settings.dice_weight)
         (loss + commitment).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        factor = learning_rate(step, settings.steps, warmup=100)
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = factor * peak
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        optimizers.step(model.parameters(), learning_rate(step, settings.steps, warmup=100))
 
         done = step + 1
         if done % 50 == 0:
@@ -184,7 +175,7 @@ def train(
             run.save(
                 {
                     "model": model.state_dict(),
-                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "optimizers": optimizers.state_dict(),
                     "count": tracker.count,
                     "total": tracker.total,
                     "recent": recent,
@@ -197,25 +188,14 @@ def train(
     return model.eval()
 
 
+
 def main(argv: list[str]) -> int:
-    """`python -m himtok_core train tokenizer`: one JSON line with the last scores on standard output."""
-    parser = argparse.ArgumentParser(prog="himtok_core train tokenizer", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing one goes on")
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--batch", type=int, default=Settings.batch)
-    parser.add_argument("--seed", type=int, default=Settings.seed)
-    parser.add_argument("--minutes", type=float, help="stop and save after so long")
-    parser.add_argument("--photo-masks", help="JSON file of masks to mix in")
-    parser.add_argument("--codes-fixed-from", type=int, help="step from which only the decoder learns")
-    options = parser.parse_args(argv)
-    settings = Settings(
-        steps=options.steps,
-        batch=options.batch,
-        seed=options.seed,
-        photo_masks=options.photo_masks,
-        codes_fixed_from=options.codes_fixed_from,
-    )
-    train(settings, options.out, options.minutes)
-    scores = [row for row in RunFolder(options.out, asdict(settings)).rows() if "iou@32" in row]
-    print(json.dumps(scores[-1]), file=sys.stdout)
-    return 0
+    """`python -m himtok_core train tokenizer`."""
+    flags = {
+        "steps": {"help": "optimizer steps"},
+        "batch": {"help": "masks a step"},
+        "seed": {"help": "of weights and batches"},
+        "photo_masks": {"help": "JSON file of masks to mix in"},
+        "codes_fixed_from": {"help": "step from which only the decoder learns", "type": int},
+    }
+    return run_recipe("tokenizer", __doc__.splitlines()[0], Settings, train, flags, argv)

@@ -4,8 +4,6 @@ Small batches of conversations alone do not teach a model of this size where thi
 look like words do.
 """
 
-import argparse
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,10 +14,12 @@ from ..data.questions import ask_some
 from ..data.scenes import HELD_OUT_SEED, World, make_scene
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
 from ..mask_tokenizer import MaskTokenizerConfig
+from .command import run_recipe
 from .dense import DenseHeads
 from .mini import build_config, build_model, build_processor
 from .muon import Muon
-from .run_folder import RunFolder, learning_rate, split_for_muon
+from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .run_folder import RunFolder
 from .scene_batches import dense_targets, pixels, world_names
 
 
@@ -50,9 +50,10 @@ def name_token_ids(processor: HimtokProcessor, world: World) -> list[list[int]]:
     return [processor.tokenizer(name, add_special_tokens=False)["input_ids"] for name in world_names(world)]
 
 
+@reproducible()
 def train(settings: Settings, folder: Path, minutes: float | None = None) -> None:
     """Train; the model (language model untrained) and its processor go to `folder/model`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
     world = World()
@@ -74,17 +75,15 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         {"tower": model.model.vision_tower, "projector": model.model.multi_modal_projector, "heads": heads}
     )
     matrices, others = split_for_muon(parts, ("encoder.layer.", "projector."))
-    optimizers = [
+    optimizers = Optimizers(
         Muon(matrices, lr=settings.muon_lr),
         torch.optim.AdamW([*others, embedding], lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.01),
-    ]
-    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    )
     first = 0
     if (state := run.load(device)) is not None:
         model.load_state_dict(state["model"])
         heads.load_state_dict(state["heads"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        optimizers.load_state_dict(state["optimizers"])
         first = state["step"]
 
     def targets_of(scenes: list) -> tuple:
@@ -101,14 +100,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         visual = model.model.get_image_features(pixel_values).pooler_output  # (B, P, D)
         loss, shown = heads(visual, targets, embedding, None)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
-        factor = learning_rate(step, settings.steps, warmup=100)
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = factor * peak
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        optimizers.step(parts.parameters(), learning_rate(step, settings.steps, warmup=100))
         done = step + 1
         if done % 50 == 0:
             run.log(step=done, loss=loss.item(), **shown)
@@ -120,9 +112,8 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
                 _, shown = heads(visual, held_out[1], embedding, None)
             model.train()
             run.log(step=done, samples=done * settings.scenes, **{f"held_{k}": v for k, v in shown.items()})
-            optimizer_states = [optimizer.state_dict() for optimizer in optimizers]
-            state = {"model": model.state_dict(), "heads": heads.state_dict(), "optimizers": optimizer_states}
-            run.save({**state, "step": done})
+            state = {"model": model.state_dict(), "heads": heads.state_dict()}
+            run.save({**state, "optimizers": optimizers.state_dict(), "step": done})
             save(model, heads, folder)
         if last:
             break
@@ -134,17 +125,12 @@ def save(model: HimtokForConditionalGeneration, heads: DenseHeads, folder: Path)
     torch.save(heads.state_dict(), folder / "heads.pt")
 
 
+
 def main(argv: list[str]) -> int:
-    """`python -m himtok_core train vision`: one JSON line with the last scores on standard output."""
-    parser = argparse.ArgumentParser(prog="himtok_core train vision", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing one goes on")
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--scenes", type=int, default=Settings.scenes, help="pictures a batch")
-    parser.add_argument("--seed", type=int, default=Settings.seed)
-    parser.add_argument("--minutes", type=float, help="stop and save after so long")
-    options = parser.parse_args(argv)
-    settings = Settings(steps=options.steps, scenes=options.scenes, seed=options.seed)
-    train(settings, options.out, options.minutes)
-    scores = [row for row in RunFolder(options.out, asdict(settings)).rows() if "held_names" in row]
-    print(json.dumps(scores[-1]))
-    return 0
+    """`python -m himtok_core train vision`."""
+    flags = {
+        "steps": {"help": "optimizer steps"},
+        "scenes": {"help": "pictures a step"},
+        "seed": {"help": "of weights and batches"},
+    }
+    return run_recipe("vision", __doc__.splitlines()[0], Settings, train, flags, argv)

@@ -145,7 +145,7 @@ def test_a_missing_default_model_is_named(capsys, files, monkeypatch):
     [
         (["scenes"], "data.export"),
         (["train", "tokenizer"], "training.tokenizer"),
-        (["train", "lmm"], "training.lmm"),
+        (["train", "scene-lmm"], "training.scene_lmm"),
         (["evaluate"], "evaluation"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from himtok_core.data.scenes import World
 from himtok_core.lmm import HimtokProcessor
 from himtok_core.mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
-from himtok_core.training import run_folder
+from himtok_core.training import optimizers, run_folder
 from himtok_core.training.mini import build_processor
 from himtok_core.training.vision import vocabulary_texts
 
@@ -34,7 +34,7 @@ class Pace:
         self.now += 60
         if step == self.kill_at:
             raise Killed
-        return run_folder.learning_rate(step, steps, warmup)
+        return optimizers.learning_rate(step, steps, warmup)
 
     def rules(self, recipe: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recipe, "learning_rate", self.learning_rate)

@@ -9,7 +9,7 @@ from himtok_core.data.scenes import World
 from himtok_core.lmm import HimtokForConditionalGeneration, HimtokProcessor
 from himtok_core.markup import format_boxes, mask_run
 from himtok_core.mask_tokenizer import MaskTokenizer
-from himtok_core.training import lmm
+from himtok_core.training import scene_lmm
 from himtok_core.training.dense import DenseHeads
 from himtok_core.training.mini import TAGS, build_config, build_model, row_features, share_rows
 from himtok_core.training.vision import name_token_ids, vocabulary_texts
@@ -108,7 +108,7 @@ def test_saved_tables_are_plain_and_say_the_same(
     model = copy.deepcopy(model)
     features = row_features(processor, model.config, mask_tokenizer.quantize.codebook().detach())
     share_rows(model, features, torch.ones(len(features), dtype=torch.bool))
-    lmm.save(model, DenseHeads(8, [[0]], 4), tmp_path)
+    scene_lmm.save(model, DenseHeads(8, [[0]], 4), tmp_path)
     plain = HimtokForConditionalGeneration.from_pretrained(tmp_path / "model")
     assert not [name for name in plain.state_dict() if "parametrizations" in name]
     ids = torch.tensor([processor.tokenizer("Segment <ref>cat</ref>.")["input_ids"]])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from himtok_core.errors import DataError
-from himtok_core.training.run_folder import RunFolder, learning_rate, split_for_muon
+from himtok_core.training.run_folder import RunFolder
 
 from .conftest import Pace
 
@@ -82,21 +82,3 @@ def test_what_is_logged_can_be_read(tmp_path: Path, pace: Pace, capsys: pytest.C
         {"seconds": 0.0, "step": 100, "best": "yes"},
     ]
     assert "step 50  loss 0.1235" in capsys.readouterr().err
-
-
-def test_the_learning_rate_rises_stays_and_falls() -> None:
-    rates = [learning_rate(step, 1000, warmup=100) for step in range(1000)]
-    assert rates[0] == 0.01 and rates[49] == 0.5
-    assert set(rates[99:601]) == {1.0}
-    assert all(a > b for a, b in zip(rates[601:990], rates[602:991], strict=True))
-    assert rates[800] == pytest.approx(0.5) and rates[-1] == 0.02
-
-
-def test_matrices_in_blocks_are_told_from_the_rest() -> None:
-    module = torch.nn.ModuleDict(
-        {"blocks": torch.nn.ModuleList([torch.nn.Linear(3, 4)]), "head": torch.nn.Linear(4, 2)}
-    )
-    module["head"].bias.requires_grad_(False)
-    matrices, others = split_for_muon(module, ("blocks.",))
-    assert [tuple(p.shape) for p in matrices] == [(4, 3)]
-    assert sorted(tuple(p.shape) for p in others) == [(2, 4), (4,)]

@@ -13,17 +13,8 @@ from himtok_core.data.questions import WEIGHTS
 from himtok_core.data.scenes import World
 from himtok_core.lmm import HimtokForConditionalGeneration, HimtokProcessor
 from himtok_core.mask_tokenizer import MaskTokenizer
-from himtok_core.training import lmm
+from himtok_core.training import scene_lmm, scene_losses
 from himtok_core.training.dense import DenseHeads
-from himtok_core.training.lmm import (
-    Settings,
-    branch_hidden_states,
-    generated_scores,
-    hierarchical_mask_loss,
-    looking_loss,
-    token_losses,
-    train,
-)
 from himtok_core.training.losses import dice_loss, grained_labels, sample_levels
 from himtok_core.training.mini import build_config, build_model
 from himtok_core.training.scene_batches import (
@@ -33,6 +24,13 @@ from himtok_core.training.scene_batches import (
     dense_targets,
     pixels,
     world_names,
+)
+from himtok_core.training.scene_lmm import Settings, generated_scores, train
+from himtok_core.training.scene_losses import (
+    branch_hidden_states,
+    hierarchical_mask_loss,
+    looking_loss,
+    token_losses,
 )
 from himtok_core.training.vision import name_token_ids
 from himtok_core.training.vision import save as save_vision
@@ -88,7 +86,7 @@ def test_stopped_killed_and_resumed_is_the_same_run(
     def few(model, processor, world, kinds):
         return generated_scores(model, processor, world, kinds[-1:], count=1)
 
-    monkeypatch.setattr(lmm, "generated_scores", few)
+    monkeypatch.setattr(scene_lmm, "generated_scores", few)
     save_vision(model, heads, tmp_path / "vision")
     processor.save_pretrained(tmp_path / "vision" / "model")
     (tmp_path / "vision" / "settings.json").write_text(json.dumps({"steps": 3}))
@@ -106,7 +104,7 @@ def test_stopped_killed_and_resumed_is_the_same_run(
     (row,) = rows(tmp_path / "boxes")
     assert row["step"] == 1 and 0 <= row["box_box_iou"] <= 1
 
-    pace.rules(lmm, monkeypatch)
+    pace.rules(scene_lmm, monkeypatch)
     settings = replace(small, init=str(tmp_path / "boxes"), tasks="all", steps=3)
     train(settings, tmp_path / "whole")
     train(settings, tmp_path / "parts", minutes=0.5)
@@ -184,7 +182,8 @@ def test_words_count_whole_and_mask_tokens_less_and_less(
                         in_box = label == tags[0]
                     value = (numbers == label).nonzero().flatten().tolist()
                     if in_box and value:
-                        near = torch.exp(-0.5 * ((torch.arange(1001) - value[0]) / lmm.NUMBER_SPREAD) ** 2)
+                        away = (torch.arange(1001) - value[0]) / scene_losses.NUMBER_SPREAD
+                        near = torch.exp(-0.5 * away**2)
                         surprise = -(near / near.sum() @ logs[place - 1, numbers]).item()
                         coordinates += 1
                     if place in places:
@@ -204,10 +203,9 @@ def test_words_count_whole_and_mask_tokens_less_and_less(
 def test_mask_loss_teaches_the_states_before_mask_tokens_only(
     model: HimtokForConditionalGeneration, computed: dict
 ) -> None:
-    settings = Settings("", "", mask_loss_masks=100)
     groups = [(group, states.clone().requires_grad_(), *rest) for group, states, *rest in computed["groups"]]
     loss = hierarchical_mask_loss(
-        model, groups, computed["masks"], settings, torch.Generator().manual_seed(0)
+        model, groups, computed["masks"], 100, 2, torch.Generator().manual_seed(0)
     )
     loss.backward()
     for group, states, _, _ in groups:
@@ -236,9 +234,8 @@ def test_mask_loss_measures_what_soft_decoding_draws(
                         logits = model.lm_head(states[row, start - 1 : start + 31])
                         logits = logits[:, config.first_mask_id : config.last_mask_id + 1]
                         found.append(((2 * logits).softmax(-1), computed["masks"][index]))
-        settings = Settings("", "", mask_loss_masks=2, mask_loss_levels=1)
         loss = hierarchical_mask_loss(
-            model, computed["groups"], computed["masks"], settings, torch.Generator().manual_seed(5)
+            model, computed["groups"], computed["masks"], 2, 1, torch.Generator().manual_seed(5)
         )
         generator = torch.Generator().manual_seed(5)
         order = torch.randperm(len(found), generator=generator)[:2].tolist()
@@ -257,7 +254,7 @@ def test_without_a_complete_run_there_is_no_mask_loss(
     model: HimtokForConditionalGeneration, computed: dict
 ) -> None:
     groups = [([branch for branch in group if not branch.runs], *rest) for group, *rest in computed["groups"]]
-    loss = hierarchical_mask_loss(model, groups, computed["masks"], Settings("", ""), torch.Generator())
+    loss = hierarchical_mask_loss(model, groups, computed["masks"], 10, 2, torch.Generator())
     assert loss.item() == 0
 
 

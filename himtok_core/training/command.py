@@ -1,0 +1,46 @@
+"""`python -m himtok_core train RECIPE`: settings from the command line, the last scores as a JSON line."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+
+from .run_folder import RunFolder
+
+
+def run_recipe(
+    name: str,
+    about: str,
+    settings: type,
+    train: Callable[[object, Path, float | None], object],
+    flags: dict[str, dict],
+    argv: list[str],
+) -> int:
+    """Parse the arguments, train, and print the run's last row of scores on standard output.
+
+    Args:
+        name: of the recipe. about: what it does, one line. settings: dataclass of the run's settings.
+        train: takes settings, folder and a limit in minutes, and logs scores with `samples`.
+        flags: field of `settings` -> what `add_argument` is told beside default and type; the other fields
+            keep their defaults.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m himtok_core train {name}", description=about)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing one goes on")
+    parser.add_argument("--minutes", type=float, help="stop and save after so long")
+    for field in fields(settings):
+        if field.name in flags:
+            flag = dict(flags[field.name])
+            if field.default is MISSING:
+                flag["required"] = True
+            else:
+                flag["default"] = field.default
+                flag["help"] += " (%(default)s)" if field.default is not None else ""
+            flag.setdefault("type", type(field.default) if isinstance(field.default, int | float) else str)
+            parser.add_argument(f"--{field.name.replace('_', '-')}", **flag)
+    options = vars(parser.parse_args(argv))
+    chosen = settings(**{key: options[key] for key in flags})
+    train(chosen, options["out"], options["minutes"])
+    rows = [row for row in RunFolder(options["out"], asdict(chosen)).rows() if "samples" in row]
+    print(json.dumps(rows[-1]))
+    return 0

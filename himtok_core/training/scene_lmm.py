@@ -1,0 +1,256 @@
+"""Training himtok-mini's language model on conversations about drawn scenes; the mask tokenizer is frozen.
+
+Next-token prediction, the hierarchical mask loss of the paper's section B, and side tasks that make a model
+of this size look at the picture.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.questions import WEIGHTS, ask
+from ..data.scenes import HELD_OUT_SEED, World, make_scene
+from ..geometry import box_iou, scale_box_to_pixels, stretch_mask
+from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
+from ..markup import BoxSpan, MaskSpan, parse
+from ..mask_tokenizer import MaskTokenizer
+from .command import run_recipe
+from .dense import DenseHeads
+from .mini import row_features, share_rows
+from .muon import Muon
+from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .run_folder import RunFolder
+from .scene_batches import ConversationBatches, dense_targets, pixels, world_names
+from .scene_losses import branch_hidden_states, hierarchical_mask_loss, looking_loss, token_losses
+from .vision import name_token_ids
+
+# First where things are, in few tokens; then everything.
+BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count": 0.5, "yes_no": 0.5}
+ALL = {**WEIGHTS, "segment": 9.0, "box": 6.0, "segment_then_box": 3.0}
+TASKS = {"boxes": BOXES, "all": ALL}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run; saved with its weights.
+
+    `mask_loss_from` is the part of the run after which the hierarchical mask loss joins in: earlier it
+    hurts the first token.
+    """
+
+    init: str
+    mask_tokenizer: str
+    tasks: str = "all"
+    steps: int = 4000
+    scenes: int = 10
+    questions: int = 8
+    second_turn: float = 0.15
+    seed: int = 0
+    lr: float = 1e-3
+    muon_lr: float = 2e-3
+    vision_lr: float = 0.3
+    dense_weight: float = 0.5
+    look_weight: float = 0.5
+    mask_token_weight: float = 0.5
+    mask_loss_weight: float = 0.5
+    mask_loss_from: float = 0.3
+    mask_loss_masks: int = 10
+    mask_loss_levels: int = 2
+
+
+@torch.no_grad()
+def generated_scores(
+    model: HimtokForConditionalGeneration,
+    processor: HimtokProcessor,
+    world: World,
+    kinds: list[str],
+    count: int = 48,
+) -> dict[str, float]:
+    """Greedy answers to held-out questions: mean IoU of masks (at the tokenizer's size) and of boxes."""
+    scores: dict[str, float] = {}
+    size = model.config.mask_tokenizer_config.mask_size
+    for kind in kinds:
+        asked, seed = [], HELD_OUT_SEED + 50_000
+        while len(asked) < count:
+            scene = make_scene(seed, world)
+            question = ask(scene, kind, np.random.default_rng(seed), world)
+            if question is not None and not question.prompt_masks:
+                asked.append((scene, question))
+            seed += 1
+        messages = [
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.prompt}]}]
+            for _, question in asked
+        ]
+        texts = [processor.apply_chat_template(message, add_generation_prompt=True) for message in messages]
+        inputs = processor(
+            images=[scene.picture for scene, _ in asked], text=texts, padding=True, return_tensors="pt"
+        ).to(model.device)
+        out = model.generate(**inputs, max_new_tokens=70, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        mask_ious, box_ious = [], []
+        for ids, (scene, question) in zip(out, asked, strict=True):
+            ids = ids[ids != processor.tokenizer.pad_token_id]
+            text = processor.tokenizer.decode(ids).removesuffix("<|im_end|>")
+            spans = parse(text)
+            target = np.logical_or.reduce([scene.objects[i].mask for i in question.target])
+            if question.answer_masks:
+                runs = [span.tokens for span in spans if isinstance(span, MaskSpan) and span.problem is None]
+                iou = 0.0
+                if runs:
+                    drawn = model.mask_tokenizer.decode(torch.tensor([runs[0]], device=model.device))[0] > 0.5
+                    truth = torch.from_numpy(stretch_mask(target, size) > 0.5).to(model.device)
+                    iou = ((drawn & truth).sum() / (drawn | truth).sum().clamp_min(1)).item()
+                mask_ious.append(iou)
+            if "<box>" in question.answer:
+                boxes = [
+                    span.boxes[0] for span in spans if isinstance(span, BoxSpan) and span.problem is None
+                ]
+                truth = scene.objects[question.target[0]].box
+                box_ious.append(box_iou(scale_box_to_pixels(boxes[0], scene.size), truth) if boxes else 0.0)
+        if mask_ious:
+            scores[f"{kind}_iou"] = round(float(np.mean(mask_ious)), 4)
+        if box_ious:
+            scores[f"{kind}_box_iou"] = round(float(np.mean(box_ious)), 4)
+    return scores
+
+
+@reproducible()
+def train(settings: Settings, folder: Path, minutes: float | None = None) -> None:
+    """Train from the model in `settings.init`; model and processor go to `folder/model`."""
+    device = training_device()
+    run = RunFolder(folder, asdict(settings), minutes)
+    torch.manual_seed(settings.seed)
+    world = World()
+    names = {name: i for i, name in enumerate(world_names(world))}
+    init = Path(settings.init)
+    processor = HimtokProcessor.from_pretrained(init / "model")
+    model = HimtokForConditionalGeneration.from_pretrained(init / "model", dtype=torch.float32).to(device)
+    model.mask_tokenizer = MaskTokenizer.from_pretrained(settings.mask_tokenizer, dtype=torch.float32).to(
+        device
+    )
+    model.config.mask_tokenizer_config = model.mask_tokenizer.config
+    model.mask_tokenizer.requires_grad_(False).eval()
+    mask_config = model.mask_tokenizer.config
+    heads = DenseHeads(
+        model.config.text_config.hidden_size,
+        name_token_ids(processor, world),
+        mask_config.num_latent_tokens * mask_config.token_size,
+    ).to(device)
+    heads.load_state_dict(torch.load(init / "heads.pt", map_location=device, weights_only=True))
+    codebook = model.mask_tokenizer.quantize.codebook()
+    # What the run before has learned already: nothing of numbers after vision, nothing of mask tokens before
+    # the stage with all tasks.
+    before = json.loads((init / "settings.json").read_text(encoding="utf-8")).get("tasks")
+    fresh = torch.full((len(processor.tokenizer),), before is None, device=device)
+    fresh[model.config.first_mask_id : model.config.last_mask_id + 1] = before != "all"
+    share_rows(model, row_features(processor, model.config, codebook.cpu()).to(device), fresh)
+    model.to(device)
+    processor.save_pretrained(folder / "model")
+    numbers = [*(str(n) for n in range(1001)), "<box>", "</box>"]
+    numbers = torch.tensor(processor.tokenizer.convert_tokens_to_ids(numbers), device=device)
+    batches = ConversationBatches(
+        processor,
+        world,
+        settings.scenes,
+        settings.questions,
+        TASKS[settings.tasks],
+        settings.second_turn,
+        settings.seed,
+    )
+    grid = round(model.config.image_seq_length**0.5)
+    language = torch.nn.ModuleDict({"layers": model.model.language_model, "head": model.lm_head})
+    vision = torch.nn.ModuleDict(
+        {"tower": model.model.vision_tower, "projector": model.model.multi_modal_projector, "heads": heads}
+    )
+    matrices, others = split_for_muon(language, (".layers.",))
+    seeing, seeing_others = split_for_muon(vision, ("encoder.layer.", "projector."))
+    optimizers = Optimizers(
+        Muon(matrices, lr=settings.muon_lr),
+        Muon(seeing, lr=settings.muon_lr * settings.vision_lr),
+        torch.optim.AdamW(
+            [{"params": others}, {"params": seeing_others, "lr": settings.lr * settings.vision_lr}],
+            lr=settings.lr,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+        ),
+    )
+    first = 0
+    if (state := run.load(device)) is not None:
+        model.load_state_dict(state["model"])
+        heads.load_state_dict(state["heads"])
+        optimizers.load_state_dict(state["optimizers"])
+        first = state["step"]
+
+    model.train()
+    for step in range(first, settings.steps):
+        scenes, branches, masks = batches(step, model.mask_tokenizer)
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        targets = dense_targets(scenes, names, grid, mask_config.mask_size)
+        for field in ("owner", "names", "boxes", "shapes", "masks"):
+            setattr(targets, field, getattr(targets, field).to(device))
+        visual = model.model.get_image_features(pixels(scenes, processor).to(device)).pooler_output
+        codes = codebook[model.mask_tokenizer.encode(targets.masks)] if settings.tasks == "all" else None
+        dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
+        groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
+        spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
+        looking, looking_shown = looking_loss(heads, groups, visual, targets)
+        loss = spoken + settings.dense_weight * dense + settings.look_weight * looking
+        if settings.tasks == "all" and step >= settings.mask_loss_from * settings.steps:
+            most, levels = settings.mask_loss_masks, settings.mask_loss_levels
+            drawn = hierarchical_mask_loss(model, groups, masks, most, levels, generator)
+            loss = loss + settings.mask_loss_weight * drawn
+            shown["mask_loss"] = drawn.item()
+        loss.backward()
+        learning = [*language.parameters(), *vision.parameters()]
+        optimizers.step(learning, learning_rate(step, settings.steps, warmup=60))
+
+        done = step + 1
+        if done % 25 == 0:
+            run.log(step=done, loss=loss.item(), **shown, **looking_shown, **dense_shown)
+        last = done == settings.steps or run.out_of_time
+        if done % 200 == 0 or last:
+            model.eval()
+            kinds = ["box"] if settings.tasks == "boxes" else ["box", "segment", "segment_then_box"]
+            scores = generated_scores(model, processor, world, kinds)
+            model.train()
+            model.mask_tokenizer.eval()
+            run.log(step=done, samples=done * settings.scenes * settings.questions, **scores)
+            state = {"model": model.state_dict(), "heads": heads.state_dict()}
+            run.save({**state, "optimizers": optimizers.state_dict(), "step": done})
+            save(model, heads, folder)
+        if last:
+            break
+
+
+def save(model: HimtokForConditionalGeneration, heads: DenseHeads, folder: Path) -> None:
+    """The model with its shared rows merged into plain tables, and the heads for a next stage."""
+    merged = HimtokForConditionalGeneration(model.config)
+    rows = {
+        name.replace("parametrizations.weight.original", "weight"): value
+        for name, value in model.state_dict().items()
+        if "parametrizations.weight.0" not in name
+    }
+    rows["model.language_model.embed_tokens.weight"] = model.model.language_model.embed_tokens.weight.detach()
+    rows["lm_head.weight"] = model.lm_head.weight.detach()
+    merged.load_state_dict(rows)
+    merged.generation_config.eos_token_id = model.config.text_config.eos_token_id
+    merged.generation_config.pad_token_id = model.config.text_config.pad_token_id
+    merged.save_pretrained(folder / "model")
+    torch.save(heads.state_dict(), folder / "heads.pt")
+
+
+
+def main(argv: list[str]) -> int:
+    """`python -m himtok_core train scene-lmm`."""
+    flags = {
+        "init": {"help": "folder of the run to start from (vision, or an earlier scene-lmm)"},
+        "mask_tokenizer": {"help": "folder of a trained mask tokenizer"},
+        "tasks": {"help": "boxes first, then all", "choices": sorted(TASKS)},
+        "steps": {"help": "optimizer steps"},
+        "scenes": {"help": "pictures a step"},
+        "questions": {"help": "conversations a picture"},
+        "seed": {"help": "of the batches"},
+    }
+    return run_recipe("scene-lmm", __doc__.splitlines()[0], Settings, train, flags, argv)

@@ -1,0 +1,174 @@
+"""What the language model learns from conversations about scenes: next tokens, where to look, what to draw.
+
+Knows hidden states and labels; scenes and questions come from `scene_batches`, the loop is `scene_lmm`'s. A
+picture and the words before the first question are computed once, and the conversations about it branch off
+from that key-value cache.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import DynamicCache
+
+from ..lmm import HimtokForConditionalGeneration
+from .dense import DenseHeads
+from .losses import grained_labels, mask_loss, sample_levels
+from .scene_batches import IGNORE, Branch, DenseTargets
+
+NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
+
+
+def branch_hidden_states(
+    model: HimtokForConditionalGeneration, visual: torch.Tensor, prefix_ids: list[int], branches: list[Branch]
+) -> list[tuple[list[Branch], torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Run the conversations of a batch, each on the cache of its own picture.
+
+    Args:
+        visual: (B, P, D) visual tokens. prefix_ids: what comes before every first question.
+
+    Returns:
+        Groups of branches of about the same length with their hidden states (b, T, D): the last, those
+        halfway up, and those below the last layer.
+    """
+    language, device = model.model.language_model, visual.device
+    ids = torch.tensor(prefix_ids, device=device)
+    embeds = language.embed_tokens(ids).expand(len(visual), -1, -1)
+    embeds = embeds.masked_scatter((ids == model.config.image_token_id)[None, :, None], visual)
+    shared = language(inputs_embeds=embeds, use_cache=True, past_key_values=DynamicCache()).past_key_values
+    ordered = sorted(branches, key=lambda branch: len(branch.ids))
+    groups = []
+    for part in np.array_split(np.arange(len(ordered)), min(6, len(ordered))):
+        group = [ordered[i] for i in part]
+        longest = max(len(branch.ids) for branch in group)
+        ids = torch.zeros(len(group), longest, dtype=torch.int64)
+        mask = torch.zeros(len(group), len(prefix_ids) + longest, dtype=torch.int64)
+        for row, branch in enumerate(group):
+            ids[row, : len(branch.ids)] = torch.tensor(branch.ids)
+            mask[row, : len(prefix_ids) + len(branch.ids)] = 1
+        scenes = torch.tensor([branch.scene for branch in group], device=device)
+        cache = DynamicCache()
+        for index, layer in enumerate(shared.layers):
+            cache.update(layer.keys[scenes], layer.values[scenes], index)
+        out = language(
+            inputs_embeds=language.embed_tokens(ids.to(device)),
+            attention_mask=mask.to(device),
+            past_key_values=cache,
+            output_hidden_states=True,
+        )
+        depths = out.hidden_states
+        groups.append((group, out.last_hidden_state, depths[len(language.layers) // 2], depths[-2]))
+    return groups
+
+
+def token_losses(
+    model: HimtokForConditionalGeneration, groups: list, numbers: torch.Tensor, mask_token_weight: float
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Next-token loss: the words' and numbers' sum over the conversations, plus the mask tokens'.
+
+    Coarse tokens count more than fine ones: the weight of a run's token n is 1 / (1 + n / 8). A coordinate's
+    label is spread over its neighbours, since a box that is one pixel off is hardly wrong.
+
+    Args:
+        numbers: int64 (1003,), the token ids of the numbers 0 to 1000, of `<box>` and of `</box>`.
+    """
+    numbers, box_start, box_end = numbers[:-2], numbers[-2].item(), numbers[-1].item()
+    config = model.config
+    hidden, wanted, weights, inside_box = [], [], [], []
+    for group, states, _, _ in groups:
+        for row, branch in enumerate(group):
+            labels = torch.tensor(branch.labels)
+            spoken = (labels != IGNORE).nonzero()[:, 0]  # never the first place of a branch
+            weight = torch.ones(len(labels))
+            for start, length, _ in branch.runs:
+                weight[start : start + length] = mask_token_weight / (1 + torch.arange(length) / 8)
+            hidden.append(states[row, spoken - 1])
+            wanted.append(labels[spoken])
+            weights.append(weight[spoken])
+            inside = (labels == box_start).cumsum(0) > (labels == box_end).cumsum(0)
+            inside_box.append(inside[spoken])
+    hidden = torch.cat(hidden)
+    wanted, weights, inside_box = (torch.cat(x).to(hidden.device) for x in (wanted, weights, inside_box))
+    logits = model.lm_head(hidden)
+    loss = F.cross_entropy(logits, wanted, reduction="none")
+    coordinates = (wanted[:, None] == numbers) & inside_box[:, None]
+    place, value = coordinates.nonzero(as_tuple=True)
+    if len(place):
+        scale = torch.arange(len(numbers), device=value.device)
+        spread = (-0.5 * ((scale - value[:, None]) / NUMBER_SPREAD) ** 2).softmax(-1)
+        logs = logits[place].log_softmax(-1)[:, numbers]
+        loss = loss.index_put((place,), -(spread * logs).sum(-1))
+    masks = (wanted >= config.first_mask_id) & (wanted <= config.last_mask_id)
+    conversations = sum(len(group) for group, _, _, _ in groups)
+    shown = {"words": loss[~masks].sum().item() / conversations}
+    if masks.any():
+        first = masks & ~masks.roll(1)
+        shown |= {"mask_tokens": loss[masks].mean().item(), "first_mask_token": loss[first].mean().item()}
+    return (loss * weights).sum() / (4 * conversations), shown
+
+
+def looking_loss(
+    heads: DenseHeads, groups: list, visual: torch.Tensor, targets: DenseTargets
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """While it answers, the model should look at what it talks about and know where that ends.
+
+    `DenseHeads.looking` on the states halfway up, over all answers; and the box around the objects, read off
+    the states below the last layer.
+    """
+    states, later, scenes, wanted, boxes = [], [], [], [], []
+    for group, _, halfway, below in groups:
+        for row, branch in enumerate(group):
+            for start, end, objects in branch.looks:
+                chosen = torch.tensor(objects, device=visual.device)
+                patches = torch.isin(targets.owner[branch.scene], chosen)
+                if patches.any():
+                    states.append(halfway[row, start - 1 : end - 1])
+                    later.append(below[row, start - 1 : end - 1])
+                    scenes += [branch.scene] * (end - start)
+                    wanted.append(patches.expand(end - start, -1))
+                    around = targets.boxes[chosen]
+                    box = torch.cat([around[:, :2].amin(0), around[:, 2:].amax(0)])
+                    boxes.append(box.expand(end - start, -1))
+    if not states:
+        return visual.new_zeros(()), {}
+    chosen = torch.tensor(scenes, device=visual.device)
+    looking, right = heads.looking(
+        torch.cat(states), visual[chosen], targets.owner[chosen], torch.cat(wanted)
+    )
+    distance = F.l1_loss(heads.answer_box(torch.cat(later)).sigmoid(), torch.cat(boxes))
+    return looking + 5 * distance, {"looks": right, "answer_box_l1": distance.item()}
+
+
+def hierarchical_mask_loss(
+    model: HimtokForConditionalGeneration,
+    groups: list,
+    masks: torch.Tensor,
+    most: int,
+    levels: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """The paper's loss on de-tokenised masks: all 32 tokens, and random prefixes against blurred labels.
+
+    Args:
+        masks: (M, S, S) that `Branch.runs` refers to. most: masks to draw, chosen at random. levels: random
+            prefixes of each. generator: chooses the masks and the prefixes.
+    """
+    found = [
+        (states[row, start - 1 : start + 31], index)
+        for group, states, _, _ in groups
+        for row, branch in enumerate(group)
+        for start, length, index in branch.runs
+        if length == 32
+    ]
+    if not found:
+        return masks.new_zeros(())
+    order = torch.randperm(len(found), generator=generator)[:most].tolist()
+    states = torch.stack([found[i][0] for i in order])  # (m, 32, D)
+    target = masks[[found[i][1] for i in order]]
+    rows = model.lm_head.weight[model.config.first_mask_id : model.config.last_mask_id + 1]
+    probabilities = (2 * states @ rows.T).softmax(-1)  # the sharpening that decoding uses
+    codes = model.mask_tokenizer.quantize.expectation(probabilities)
+    drawn = sample_levels(generator, len(order) * levels).to(masks.device)
+    lengths = torch.cat([torch.full((len(order),), 32, device=masks.device), drawn])
+    target = grained_labels(target.repeat(1 + levels, 1, 1), lengths)
+    logits = model.mask_tokenizer.draw_logits(codes.repeat(1 + levels, 1, 1), lengths)
+    return mask_loss(logits, target, dice_weight=0.25)
