@@ -6,6 +6,7 @@ tasks; the overlap of two boxes is in `geometry`.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,3 +59,61 @@ def perplexity(counts: np.ndarray) -> float:
         return math.nan
     share = counts[counts > 0] / total
     return float(np.exp(-(share * np.log(share)).sum()))
+
+
+@dataclass(frozen=True)
+class BinaryScores:
+    """Scores of answers to yes-or-no questions, "yes" being the positive class; nan if nothing was counted.
+
+    accuracy, precision, recall, f1, yes_ratio: 0..1. yes_ratio: how often the answer was yes.
+    """
+
+    count: int
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    yes_ratio: float
+
+
+def binary_scores(pairs: Sequence[tuple[bool, bool]]) -> BinaryScores:
+    """Scores of (answered yes, yes is true) pairs, as POPE reports them.
+
+    Precision without a "yes" among the answers, recall without one among the truths and f1 without a right
+    "yes" are 0, as usual.
+    """
+    both = sum(answer and truth for answer, truth in pairs)
+    answered = sum(answer for answer, _ in pairs)
+    true = sum(truth for _, truth in pairs)
+    if not pairs:
+        return BinaryScores(0, *[math.nan] * 5)
+    return BinaryScores(
+        count=len(pairs),
+        accuracy=mean([answer == truth for answer, truth in pairs]),
+        precision=both / answered if answered else 0.0,
+        recall=both / true if true else 0.0,
+        f1=2 * both / (answered + true) if answered + true else 0.0,
+        yes_ratio=answered / len(pairs),
+    )
+
+
+def mme_score(pictures: Sequence[Sequence[bool]]) -> float:
+    """MME's score of a sub-task, 0..200: accuracy of all questions plus that of pictures, in percent each.
+
+    Args:
+        pictures: for every picture, whether each of its (two) questions was answered rightly; a picture
+            counts as right if all are.
+    """
+    questions = [right for picture in pictures for right in picture]
+    return 100 * (mean(questions) + mean([all(picture) for picture in pictures]))
+
+
+def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:
+    """VQA's accuracy of an answer that ten people gave too, 0..1; all answers in their normal form.
+
+    The mean over all choices of nine people of min(1, how many of the nine gave this answer / 3).
+    """
+    same = sum(truth == answer for truth in truths)
+    # Leaving out one of those who agree leaves one fewer of them; there are `same` such choices.
+    without, unchanged = min(1.0, max(same - 1, 0) / 3), min(1.0, same / 3)
+    return (same * without + (len(truths) - same) * unchanged) / len(truths)

@@ -61,3 +61,37 @@ def test_perplexity() -> None:
     assert metrics.perplexity(np.array([0, 9, 0])) == pytest.approx(1)
     # Entropy of 1/2, 1/4, 1/4 is 1.5 bits.
     assert metrics.perplexity(np.array([2, 1, 1, 0])) == pytest.approx(2**1.5)
+
+
+def test_yes_and_no_against_a_table_by_hand() -> None:
+    # 3 right yes, 1 wrong yes, 4 right no, 2 missed
+    pairs = [(True, True)] * 3 + [(True, False)] + [(False, False)] * 4 + [(False, True)] * 2
+    scores = metrics.binary_scores(pairs)
+    assert scores.count == 10
+    assert scores.accuracy == pytest.approx(7 / 10)
+    assert scores.precision == pytest.approx(3 / 4)
+    assert scores.recall == pytest.approx(3 / 5)
+    assert scores.f1 == pytest.approx(2 * (3 / 4) * (3 / 5) / (3 / 4 + 3 / 5))
+    assert scores.yes_ratio == pytest.approx(4 / 10)
+
+
+def test_yes_and_no_without_a_yes() -> None:
+    scores = metrics.binary_scores([(False, False), (False, False)])
+    assert (scores.accuracy, scores.precision, scores.recall, scores.f1) == (1.0, 0.0, 0.0, 0.0)
+    assert math.isnan(metrics.binary_scores([]).f1)
+
+
+def test_mme_counts_questions_and_pictures() -> None:
+    assert metrics.mme_score([[True, True], [True, True]]) == pytest.approx(200)
+    assert metrics.mme_score([[True, False], [True, True]]) == pytest.approx(75 + 50)
+    assert metrics.mme_score([[False, False]]) == 0
+    assert math.isnan(metrics.mme_score([]))
+
+
+@pytest.mark.parametrize(
+    ("same", "accuracy"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)]
+)
+def test_vqa_accuracy_of_ten_people(same: int, accuracy: float) -> None:
+    """The known steps of the formula: 3 of 10 give 0.9, since one of the choices of nine has only two."""
+    truths = ["2"] * same + [f"other {number}" for number in range(10 - same)]
+    assert metrics.vqa_accuracy("2", truths) == pytest.approx(accuracy)
