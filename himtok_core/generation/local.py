@@ -8,7 +8,6 @@ belongs to one of them lives in its `Context`, and a lock lets one forward pass 
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,11 +17,12 @@ from transformers import DynamicCache
 from ..errors import GenerationError
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
 from ..lmm.processing import TURN_END
-from .constraints import MaskIds, RunGrammar
+from .constraints import MaskIds
 from .masks import draw_runs
 from .memory import readable_memory_errors
 from .sampling import Sampler, Sampling
 from .static import StaticStep
+from .transcript import Transcript
 
 
 class Context:
@@ -55,25 +55,12 @@ class Context:
         )
 
 
-@dataclass
-class Run:
-    """A mask run as it is generated.
-
-    tokens: ints in [0, K). probabilities: one float32 (K,) tensor for each, softmax of twice the logits over
-    the codebook (the paper's de-tokenising of answers starts from these). closed: whether its end token has
-    come.
-    """
-
-    tokens: list[int] = field(default_factory=list)
-    probabilities: list[torch.Tensor] = field(default_factory=list)
-    closed: bool = False
-
-
 class LocalModel:
     """A model and its processor, ready to read and to write tokens.
 
     limit: positions that a conversation may take. end_ids: tokens that end a reply. mask_ids: where the mask
-    tokens lie in the vocabulary.
+    tokens lie in the vocabulary. never: bool (vocabulary,), what cannot come outside a mask run. lock: held
+    during every forward pass.
     """
 
     def __init__(self, model: HimtokForConditionalGeneration, processor: HimtokProcessor):
@@ -99,8 +86,8 @@ class LocalModel:
         never[self.mask_ids.first : self.mask_ids.first + self.mask_ids.count] = True
         never[[self.mask_ids.end, config.image_token_id]] = True
         never[len(processor.tokenizer) :] = True
-        self._never = never
-        self._lock = threading.Lock()
+        self.never = never
+        self.lock = threading.Lock()
         self._static = self._static_step()
 
     @property
@@ -118,7 +105,7 @@ class LocalModel:
     @torch.no_grad()
     def look(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """pixel_values: float (tiles, 3, S, S) -> features (tiles x places of a tile, hidden size)."""
-        with self._lock, readable_memory_errors("looking at the picture"):
+        with self.lock, readable_memory_errors("looking at the picture"):
             seen = self.model.get_image_features(pixel_values.to(self.device), return_dict=True)
             return seen.pooler_output.flatten(0, 1)
 
@@ -153,7 +140,7 @@ class LocalModel:
         if self._static is None or len(context.ids) + len(ids) > self._static.limit:
             self.settle(context)
             return self._forward(context, ids, None)
-        with self._lock, readable_memory_errors(f"reading a token behind {len(context.ids)} others"):
+        with self.lock, readable_memory_errors(f"reading a token behind {len(context.ids)} others"):
             context.whole = False
             self._static.take(context.cache)
             for token in ids:
@@ -165,7 +152,7 @@ class LocalModel:
     @torch.no_grad()
     def settle(self, context: Context) -> None:
         """Brings what the steps have read into the context's own cache."""
-        with self._lock:
+        with self.lock:
             if self._static is None or self._static.taken is not context.cache:
                 return
             try:
@@ -180,7 +167,7 @@ class LocalModel:
     @torch.no_grad()
     def _forward(self, context: Context, ids: Sequence[int], features: torch.Tensor | None) -> torch.Tensor:
         doing = f"reading {len(ids)} tokens behind {len(context.ids)} others"
-        with self._lock, readable_memory_errors(doing):
+        with self.lock, readable_memory_errors(doing):
             tokens = torch.tensor(ids, device=self.device)
             embeddings = self.model.get_input_embeddings()(tokens)  # (T, D)
             if features is not None:
@@ -199,10 +186,10 @@ class LocalModel:
     @torch.no_grad()
     def text_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (D,) -> float32 (vocabulary,), -inf for what cannot come outside a mask run."""
-        with self._lock, readable_memory_errors("choosing a token"):
+        with self.lock, readable_memory_errors("choosing a token"):
             logits = self.model.lm_head(hidden).float()
-        self._never = self._never.to(logits.device)
-        return logits.masked_fill(self._never, -torch.inf)
+        self.never = self.never.to(logits.device)
+        return logits.masked_fill(self.never, -torch.inf)
 
     @torch.no_grad()
     def mask_logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -211,7 +198,7 @@ class LocalModel:
         Only their rows of the output head are multiplied, a small part of the vocabulary.
         """
         weight, ids = self.model.lm_head.weight, self.mask_ids
-        with self._lock, readable_memory_errors("choosing a token"):
+        with self.lock, readable_memory_errors("choosing a token"):
             if (
                 weight.device.type == "meta"
             ):  # offloaded: the weights are there only during the head's own call
@@ -225,16 +212,14 @@ class LocalModel:
 
     def draw(self, runs: Sequence[Sequence[int] | torch.Tensor]) -> list[np.ndarray]:
         """`draw_runs` with this model's mask tokenizer, waiting for its turn."""
-        with self._lock, readable_memory_errors(f"drawing {len(runs)} masks"):
+        with self.lock, readable_memory_errors(f"drawing {len(runs)} masks"):
             return draw_runs(self.model.mask_tokenizer, runs)
 
 
-class Generation:
+class Generation(Transcript):
     """One reply being generated: iterate over it, once, for its token ids; the end token is not among them.
 
-    ids: generated so far. runs: its mask runs. ended: why it is over: "end", "stopped", "length" (the limit
-    of new tokens) or "context" (no room left in the model), None before. prefill, first_token: seconds from
-    the start. cached: tokens of the prompt that were in the cache.
+    prefill, first_token: seconds from the start. cached: tokens of the prompt that were in the cache.
     """
 
     def __init__(
@@ -248,13 +233,10 @@ class Generation:
         max_new_tokens: int,
         stop: threading.Event,
     ):
+        super().__init__(local.mask_ids, mask_tokens)
         self._local, self._context, self._prompt, self._features = local, context, prompt, features
-        self._grammar = RunGrammar(local.mask_ids, mask_tokens)
         self._sampler = Sampler(sampling)
         self._max_new_tokens, self._stop = max_new_tokens, stop
-        self.ids: list[int] = []
-        self.runs: list[Run] = []
-        self.ended: str | None = None
         self.prefill = self.first_token = 0.0
         self.cached = 0
 
@@ -280,40 +262,30 @@ class Generation:
                 self.ended = "context"
             if self.ended:
                 return
-            if self._grammar.must_end:
+            probabilities = None
+            if self.grammar.must_end:
                 token = self._local.mask_ids.end  # nothing to choose: read together with the token before it
             else:
                 if unread:
                     hidden, unread = self._local.step(self._context, unread), []
-                token = self._choose(hidden)
+                token, probabilities = self._choose(hidden)
             if not self.ids:
                 self.first_token = time.perf_counter() - began
             if token in self._local.end_ids:
                 self.ended = "end"
                 return
-            self._note(token)
+            self.add(token, probabilities)
             unread.append(token)
             if hidden.device.type == "cuda":  # it reads while whoever asked handles the token
                 hidden, unread = self._local.step(self._context, unread), []
             yield token
 
-    def _choose(self, hidden: torch.Tensor) -> int:
-        """The next token, from the last hidden state (D,)."""
-        if not self._grammar.inside:
-            return self._sampler.pick(self._local.text_logits(hidden))
+    def _choose(self, hidden: torch.Tensor) -> tuple[int, torch.Tensor | None]:
+        """The next token, from the last hidden state (D,), and what a mask token was chosen from."""
+        if not self.grammar.inside:
+            return self._sampler.pick(self._local.text_logits(hidden)), None
         logits = self._local.mask_logits(hidden)
-        choice = self._sampler.pick(logits if self._grammar.may_end else logits[:-1])
+        choice = self._sampler.pick(logits if self.grammar.may_end else logits[:-1])
         if choice == self._local.mask_ids.count:
-            return self._local.mask_ids.end
-        self.runs[-1].probabilities.append((2 * logits[:-1]).softmax(dim=-1))
-        return self._local.mask_ids.first + choice
-
-    def _note(self, token: int) -> None:
-        self._grammar.accept(token)
-        self.ids.append(token)
-        if token == self._local.mask_ids.start:
-            self.runs.append(Run())
-        elif token == self._local.mask_ids.end:
-            self.runs[-1].closed = True
-        elif token in self._local.mask_ids:
-            self.runs[-1].tokens.append(token - self._local.mask_ids.first)
+            return self._local.mask_ids.end, None
+        return self._local.mask_ids.first + choice, (2 * logits[:-1]).softmax(dim=-1)

@@ -1,7 +1,7 @@
 """Generated text and mask runs -> a growing `Reply`.
 
 Knows what belongs to one object, what it is called, when a mask is drawn and what counts as a problem. Where
-the text comes from is left to `local`; how a reply is shown, to whoever reads it.
+the text comes from is left to `local` and `batch`; how a reply is shown, to whoever reads it.
 """
 
 import time
@@ -14,8 +14,8 @@ import torch
 from ..geometry import scale_box_to_pixels
 from ..markup import BoxSpan, IncrementalParser, MaskSpan, PhraseSpan, Span, parse
 from ..reply import Prompt, Reply, ReplyObject
-from .local import Run
 from .masks import picture_mask
+from .transcript import Run
 
 DRAW_AT = frozenset({1, 2, 4, 8, 16, 32})  # tokens of an open run at which its mask is drawn again
 

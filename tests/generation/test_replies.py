@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from himtok_core.generation.local import Run
 from himtok_core.generation.replies import ReplyBuilder, redraw
+from himtok_core.generation.transcript import Run
 from himtok_core.markup import mask_run
 from himtok_core.reply import Prompt, Reply, ReplyObject
 
