@@ -13,10 +13,15 @@ import numpy as np
 Overlap = tuple[int, int]  # pixels in the intersection and in the union of a predicted and a true mask
 
 
-def overlap(predicted: np.ndarray, truth: np.ndarray) -> Overlap:
-    """Intersection and union of two bool masks [H, W], in pixels. Raises ValueError for two shapes."""
+def overlap(predicted: np.ndarray, truth: np.ndarray, ignored: np.ndarray | None = None) -> Overlap:
+    """Intersection and union of two bool masks [H, W], in pixels; `ignored` pixels [H, W] count nowhere.
+
+    Raises ValueError for two shapes.
+    """
     if predicted.shape != truth.shape:
         raise ValueError(f"masks of one picture have one shape, not {predicted.shape} and {truth.shape}")
+    if ignored is not None:
+        predicted, truth = predicted & ~ignored, truth & ~ignored
     return int(np.count_nonzero(predicted & truth)), int(np.count_nonzero(predicted | truth))
 
 
