@@ -15,13 +15,15 @@ class DataProblems:
 
     Args:
         fatal: the first problem ends the run instead of being counted.
+        quiet: nothing goes to standard error, for all processes of a run but one.
 
     Attributes:
         lines: one line for every problem, "where: what".
     """
 
-    def __init__(self, fatal: bool = False):
+    def __init__(self, fatal: bool = False, quiet: bool = False):
         self.fatal = fatal
+        self.quiet = quiet
         self.lines: list[str] = []
 
     def report(self, where: str, what: str) -> None:
@@ -38,6 +40,8 @@ class DataProblems:
         if self.fatal:
             raise DataError(line)
         self.lines.append(line)
+        if self.quiet:
+            return
         if len(self.lines) <= SHOWN:
             print(f"left out: {line}", file=sys.stderr)
         elif len(self.lines) == SHOWN + 1:

@@ -29,15 +29,16 @@ class Sample:
 
     Attributes:
         id: unique in the data set and the same in every run; what a resumed run knows its rows by.
-        picture: the picture's file, or the picture itself where it is generated.
-        prompt: the question, exactly as it goes to the model, unless the task's `prompt` completes it.
+        picture: the picture's file, or the picture itself where it is generated; None if the task has none.
+        prompt: the question, exactly as it goes to the model, unless the task's `prompt` completes it; None
+            if the language model is not asked.
         truth: the task's own; masks that are read or drawn only when asked for are fine.
         where: file and line (or file and id), for problems.
     """
 
     id: str
-    picture: Path | Image.Image
-    prompt: Prompt
+    picture: Path | Image.Image | None
+    prompt: Prompt | None
     truth: object
     where: str
 
@@ -75,7 +76,7 @@ class Task:
     def answer(
         self,
         chat: "Chat",
-        pictures: Sequence[Image.Image],
+        pictures: Sequence[Image.Image | None],
         samples: Sequence[Sample],
         options: argparse.Namespace,
     ) -> list[Reply]:
@@ -86,9 +87,9 @@ class Task:
     def row(self, sample: Sample, reply: Reply, protocol: str) -> dict:
         """The numbers of one sample, ready for JSON: whatever `summary` needs, and "score".
 
-        "score" lies in 0..1 and orders the cases from worst to best. The runner adds the id, the prompt, the
-        reply's text, masks, boxes and problems, under "id", "prompt", "reply", "masks", "boxes", "problems"
-        and "seconds".
+        "score" lies in 0..1 and orders the cases from worst to best. The runner adds the id, the question and
+        the reply's text, masks (COCO RLE), boxes and problems, under "id", "prompt", "reply", "masks",
+        "boxes" and "problems".
 
         Raises DataError (or another HimtokError) if the truth turns out not to be usable, for example a mask
         of another size than the picture; the sample is left out and named.
@@ -96,7 +97,10 @@ class Task:
         raise NotImplementedError
 
     def summary(self, rows: list[dict], protocol: str) -> dict:
-        """The scores of the task from all rows, ready for JSON; nan where there is nothing to score."""
+        """The scores of the task from all rows, ready for JSON; nan where there is nothing to score.
+
+        Rows come with what the runner added, in the order of the samples, and may have been read from disk.
+        """
         raise NotImplementedError
 
     def truth_masks(self, sample: Sample) -> list[np.ndarray]:
