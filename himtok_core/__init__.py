@@ -28,6 +28,10 @@ _LAZY = {
     "HimtokForConditionalGeneration": "lmm",
     "HimtokConfig": "lmm",
     "HimtokProcessor": "lmm",
+    "PictureEmbedding": "refine",
+    "RefinedMask": "refine",
+    "SamRefiner": "refine",
+    "refine_reply": "refine",
 }
 
 __all__ = [
@@ -43,17 +47,21 @@ __all__ = [
     "MaskError",
     "MaskTokenizer",
     "MaskTokenizerConfig",
+    "PictureEmbedding",
     "PictureError",
     "Prompt",
     "PromptError",
+    "RefinedMask",
     "Reply",
     "ReplyObject",
+    "SamRefiner",
     "Sampling",
     "Timing",
     "geometry",
     "load",
     "markup",
     "prompts",
+    "refine_reply",
 ]
 
 

@@ -85,12 +85,12 @@ class SamConfig:
     def mini(cls) -> Self:
         """Ours, for a processor and for scenes of about 160 x 160 pixels."""
         return cls(
-            image_size=160,
+            image_size=128,
             patch_size=8,
             width=128,
             depth=4,
             heads=4,
-            window=10,
+            window=8,
             global_layers=(1, 3),
             prompt_dim=128,
             decoder_heads=4,

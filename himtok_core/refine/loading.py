@@ -36,11 +36,12 @@ Tensors = dict[str, torch.Tensor]
 
 
 def load_sam(name_or_path: str | Path, device: str | torch.device | None = None) -> RefinementSam:
-    """Loads any of the three kinds of weights, in float32; the arguments are `SamRefiner.from_pretrained`'s."""
+    """Loads any of the three kinds of weights in float32; arguments as in `SamRefiner.from_pretrained`."""
     place = _device(device)
     path = _find(name_or_path)
     if path.is_dir():
-        config, tensors, path = SamConfig.load(path / CONFIG_NAME), read(path / WEIGHTS_NAME), path / WEIGHTS_NAME
+        config, path = SamConfig.load(path / CONFIG_NAME), path / WEIGHTS_NAME
+        tensors = read(path)
     else:
         tensors = read(path)
         config = recognised(tensors, path)
@@ -48,7 +49,8 @@ def load_sam(name_or_path: str | Path, device: str | torch.device | None = None)
         with torch.device("meta"):
             model = RefinementSam(config)
     except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{path.parent / CONFIG_NAME} has sizes that do not go together: {error}") from error
+        where = path.parent / CONFIG_NAME
+        raise CheckpointError(f"{where} has sizes that do not go together: {error}") from error
     if config.reference:  # finetuned from public SAM, whose parts may have stayed in the file
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PUBLIC_ONLY)}
     check_shapes(tensors, model, path)

@@ -119,5 +119,6 @@ def _boxes(masks: torch.Tensor) -> torch.Tensor:
     """bool (N, S, S), none empty -> float (N, 4), x0 y0 x1 y1, the right and lower edge exclusive."""
     side = masks.shape[-1]
     columns, rows = masks.any(1).int(), masks.any(2).int()  # argmax finds the first 1
-    corners = [columns.argmax(1), rows.argmax(1), side - columns.flip(1).argmax(1), side - rows.flip(1).argmax(1)]
-    return torch.stack(corners, dim=1).float()
+    first = [columns.argmax(1), rows.argmax(1)]
+    last = [side - columns.flip(1).argmax(1), side - rows.flip(1).argmax(1)]
+    return torch.stack(first + last, dim=1).float()

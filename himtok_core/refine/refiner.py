@@ -28,7 +28,7 @@ PromptKind = Literal["mask", "reference"]
 
 @dataclass(frozen=True, eq=False)
 class PictureEmbedding:
-    """What SAM sees in one picture: features float32 (1, C, G, G), and where the picture lies in its input."""
+    """What SAM sees in one picture: features float32 (1, C, G, G), and where it lies in SAM's input."""
 
     features: torch.Tensor
     frame: Frame
@@ -74,11 +74,12 @@ class SamRefiner:
             CheckpointError: no such weights, or they do not fit. HimtokError: no such device.
         """
         path = Path(name_or_path).expanduser()
-        return cls(load_sam(name_or_path, device), path.resolve().name if path.exists() else str(name_or_path))
+        name = path.resolve().name if path.exists() else str(name_or_path)
+        return cls(load_sam(name_or_path, device), name)
 
     @torch.inference_mode()
     def embed(self, picture: PictureSource) -> PictureEmbedding:
-        """What SAM sees in a picture (path, PIL image, uint8 [H, W, 3], bytes or file): once for all its masks.
+        """What SAM sees in a picture (path, PIL image, uint8 [H, W, 3], bytes or file), for all its masks.
 
         Raises PictureError if it cannot be used.
         """
@@ -109,8 +110,9 @@ class SamRefiner:
         width, height = embedding.size
         nothing = np.zeros((PROBABILITY_SIZE, PROBABILITY_SIZE), np.float32)
         refined = [RefinedMask(np.zeros((height, width), bool), nothing, 0.0) for _ in probabilities]
-        maps = [embedding.frame.enter_maps(_checked(item)[None].to(self.model.device)) for item in probabilities]
-        filled = [index for index, map in enumerate(maps) if (map > 0.5).any()]
+        device = self.model.device
+        maps = [embedding.frame.enter_maps(_checked(item)[None].to(device)) for item in probabilities]
+        filled = [index for index, entered in enumerate(maps) if (entered > 0.5).any()]
         for start in range(0, len(filled), BATCH):
             chosen = filled[start : start + BATCH]
             asked = self.prompts(torch.cat([maps[index] for index in chosen]), prompts)
@@ -164,8 +166,10 @@ def _checked(probability: np.ndarray) -> torch.Tensor:
     """-> float32 [S, T] in 0..1."""
     array = np.asarray(probability)
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "bf":
-        raise MaskError(f"A mask to refine is two-dimensional, bool or float, not {array.dtype} {array.shape}.")
+        found = f"{array.dtype} {array.shape}"
+        raise MaskError(f"A mask to refine is two-dimensional, bool or float, not {found}.")
     # Written so that NaN fails too.
     if not (array.min() >= 0 and array.max() <= 1 + 1e-4):
-        raise MaskError(f"A mask to refine lies in 0..1, but this one reaches from {array.min()} to {array.max()}.")
+        reach = f"{array.min()} to {array.max()}"
+        raise MaskError(f"A mask to refine lies in 0..1, but this one reaches from {reach}.")
     return torch.from_numpy(array.astype(np.float32)).clamp(0, 1)
