@@ -15,7 +15,8 @@ import torch
 from .. import geometry, markup
 from ..chat import Chat
 from ..data.questions import KINDS, MASK, WEIGHTS, Question, ask
-from ..data.scenes import COLOURS, HELD_OUT_SEED, SHAPES, Scene, World, make_scene
+from ..data.scenes import HELD_OUT_SEED, Scene, World, make_scene
+from ..data.world import COLOURS, SHAPES
 from ..mask_tokenizer import MaskTokenizer
 from ..reply import Reply
 from . import metrics
@@ -98,9 +99,9 @@ def world_of(concepts: tuple[dict, ...], everything: World | None = None) -> Wor
         return world
     styles = {entry["code"]: tuple(entry["styles"]) for entry in concepts if entry.get("code")}
     drawings = tuple(
-        replace(concept, styles=tuple(style for style in concept.styles if style in styles[concept.code]))
+        replace(concept, styles=tuple(style for style in concept.styles if style in styles[concept.codes[0]]))
         for concept in world.concepts
-        if concept.code in styles
+        if concept.codes[0] in styles
     )
     figures = [entry["name"].split(" ") for entry in concepts if not entry.get("code")]
     return replace(

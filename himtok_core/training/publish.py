@@ -18,7 +18,7 @@ from ..mask_tokenizer import MaskTokenizer
 def concept_entries(world: World) -> list[dict]:
     """Everything a world can show: {"name", "code", "styles"} of each drawing, {"name"} of each figure."""
     drawings = [
-        {"name": concept.name, "code": concept.code, "styles": list(concept.styles)}
+        {"name": concept.name, "code": concept.codes[0], "styles": list(concept.styles)}
         for concept in world.concepts
     ]
     return drawings + [{"name": name} for name in world.figures]
