@@ -14,7 +14,8 @@ import himtok_core as himtok
 from demo import ui
 from demo.examples import load_examples
 
-ROOT = Path(__file__).resolve().parent
+ASSETS = Path(__file__).resolve().parent / "assets"
+HIMTOK_MINI, SAM_MINI = ASSETS / "himtok-mini", ASSETS / "sam-mini"
 PREFIX = "HIMTOK_"
 
 
@@ -31,11 +32,13 @@ def parse_arguments(
         default = environment.get(variable) or default
         parser.add_argument(flag, default=default, help=f"{text} [{variable}]", **options)
 
-    add("--model", str(ROOT / "assets" / "himtok-mini"), "model folder or hub id; by default himtok-mini")
+    add("--model", str(HIMTOK_MINI), "model folder or hub id; by default himtok-mini")
     add("--device", None, "cpu, cuda, cuda:1, mps; by default the accelerator if there is one")
     add("--dtype", None, "float32, bfloat16 or float16; by default what suits the device")
     add("--quantization", None, "8bit or 4bit (bitsandbytes, needs a GPU)")
     add("--device-map", None, "auto: over all GPUs and the processor; instead of --device")
+    add("--refiner", None, "SAM that can sharpen masks: folder, file or hub id; by default sam-mini with "
+        "himtok-mini, else none")
     add("--max-tiles", None, "at most this many tiles a picture; by default the model's own number", type=int)
     add("--host", None, "address to serve on; 0.0.0.0 for every network; by default this computer only")
     add("--port", 7860, "port to serve on", type=int)
@@ -57,10 +60,14 @@ def main() -> int:
             flags.model, device=flags.device, dtype=flags.dtype, quantization=flags.quantization,
             device_map=flags.device_map, max_tiles=flags.max_tiles,
         )
+        # It was trained on the same drawings; over photographs another SAM is wanted.
+        small = SAM_MINI if Path(flags.model).resolve() == HIMTOK_MINI else None
+        sam = flags.refiner or small
+        refiner = himtok.SamRefiner.from_pretrained(sam, device=flags.device) if sam else None
     except himtok.HimtokError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
-    page = ui.build(chat, load_examples())
+    page = ui.build(chat, load_examples(), refiner)
     try:
         page.launch(server_name=flags.host, server_port=flags.port, share=flags.share, **ui.launch_options())
     except OSError as error:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from himtok_core import Chat, HimtokError
+from himtok_core import Chat, HimtokError, SamRefiner
 
 from . import drawing, questions, views
 from .examples import Example
 from .visitor import MASK_TOKENS, MAX_QUESTION, Turn, Visitor
 
+MASK_VIEWS = 5  # so many of the components in `following` show masks, and come first
 SECONDS_BETWEEN_UPDATES = 0.12  # while an answer streams; faster than a page can follow is waste
 
 MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden"}
@@ -26,6 +27,8 @@ MASK_QUEUE = {"concurrency_id": "masks", "concurrency_limit": 1, "show_progress"
 AT_ONCE = {"concurrency_limit": None, "show_progress": "hidden"}
 
 SET_OPACITY = "(percent) => { document.body.style.setProperty('--mask-opacity', percent / 100); }"
+SET_WIPE = "(percent) => { document.body.style.setProperty('--wipe', percent + '%'); }"
+LOAD_REFINER = "No SAM is loaded. Start the app with --refiner and a folder, file or hub id of one."
 
 # The picture comes from us as a data URL; `value` is the overlay that `views` has escaped.
 STAGE = """<div class="stage ${picture ? 'filled' : 'empty'}">
@@ -85,6 +88,8 @@ def display(visitor: Visitor) -> tuple[object, ...]:
         views.overlay_html(turn),
         views.legend_html(turn),
         views.lengths_html(turn, visitor.mask_tokens),
+        views.refinement_html(turn),
+        gr.Slider(visible=turn is not None and turn.refined is not None),
         views.conversation_html(visitor.turns),
         gr.Row(visible=turn is not None and bool(turn.previews)),
         gr.Slider(value=visitor.mask_tokens),
@@ -141,6 +146,7 @@ def finish(visitor: Visitor | None) -> tuple[object, ...]:
     if turn is not None and turn.reply is not None and not turn.previews and not visitor.busy:
         shortened = (visitor.chat.redecode(turn.reply, length) for length in views.LENGTHS)
         turn.previews = views.length_previews(turn, shortened)
+        visitor.refine(visitor.refining)
     return display(visitor)
 
 
@@ -160,16 +166,24 @@ def clear(visitor: Visitor | None) -> tuple[object, ...]:
 
 @readable
 def shorten(visitor: Visitor | None, length: float) -> tuple[object, ...]:
-    """Draw the last answer from its first mask tokens: values for overlay, legend and lengths."""
+    """Draw the last answer from its first mask tokens: values for what shows masks."""
     visitor = present(visitor)
     visitor.shorten(int(length))
-    return display(visitor)[:3]
+    return display(visitor)[:MASK_VIEWS]
+
+
+@readable
+def refine(visitor: Visitor | None, on: bool) -> tuple[object, ...]:
+    """Sharpen masks from now on, or no more: values for what shows masks."""
+    visitor = present(visitor)
+    visitor.refine(on)
+    return display(visitor)[:MASK_VIEWS]
 
 
 # ---- the tab -----------------------------------------------------------------------------------------------
 
 
-def build(chat: Chat, examples: Sequence[Example], state: gr.State) -> None:
+def build(chat: Chat, examples: Sequence[Example], state: gr.State, refiner: SamRefiner | None) -> None:
     """Lay out the tab inside the current Blocks and connect its events."""
     concepts = questions.concept_names(chat)
     first_kind = next(iter(questions.KINDS))
@@ -190,6 +204,14 @@ def build(chat: Chat, examples: Sequence[Example], state: gr.State) -> None:
             with gr.Row(elem_id="tools", visible=False) as tools:
                 length = gr.Slider(1, MASK_TOKENS, MASK_TOKENS, step=1, label="Mask tokens", elem_id="length")
                 opacity = gr.Slider(0, 100, 50, step=1, label="Mask opacity", elem_id="opacity")
+            with gr.Row(elem_id="refining"):
+                switch = gr.Checkbox(False, label="Refine with SAM", elem_id="refine", min_width=0,
+                                     interactive=refiner is not None,
+                                     info=f"{refiner.name} sharpens the edges" if refiner else LOAD_REFINER)
+                with gr.Column(min_width=0):
+                    line = gr.Slider(0, 100, 50, step=1, label="Before and after", show_label=False,
+                                     elem_id="line", visible=False)
+                    refinement = html("", "refinement")
             lengths = html("", "lengths", "length")
             with gr.Row(elem_id="strip"):
                 upload = gr.UploadButton("Open picture", elem_id="upload", size="sm", scale=0, min_width=0)
@@ -215,7 +237,10 @@ def build(chat: Chat, examples: Sequence[Example], state: gr.State) -> None:
                     again = small_button("Retry", "retry")
                     wipe = small_button("Clear", "clear")
 
-    following = [stage, legend, lengths, conversation, tools, length, send, halt, again, wipe]
+    following = [
+        stage, legend, lengths, refinement, line, conversation, tools, length, send, halt, again, wipe,
+    ]
+    masks = following[:MASK_VIEWS]
 
     # ---- events
     def suggest(visitor: Visitor | None, kind: str) -> tuple[str, dict]:
@@ -255,6 +280,8 @@ def build(chat: Chat, examples: Sequence[Example], state: gr.State) -> None:
     halt.click(stop, state, following, **AT_ONCE)
     wipe.click(clear, state, following, **AT_ONCE)
 
-    length.input(shorten, [state, length], following[:3], trigger_mode="always_last", **MASK_QUEUE)
-    lengths.pick(pick_length, state, [length, *following[:3]], **MASK_QUEUE)
+    length.input(shorten, [state, length], masks, trigger_mode="always_last", **MASK_QUEUE)
+    lengths.pick(pick_length, state, [length, *masks], **MASK_QUEUE)
+    switch.input(refine, [state, switch], masks, **MASK_QUEUE)
     opacity.input(None, opacity, None, js=SET_OPACITY)
+    line.input(None, line, None, js=SET_WIPE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from himtok_core import Chat
+from himtok_core import Chat, SamRefiner
 
 from . import chat_tab
 from .examples import Example
@@ -32,8 +32,11 @@ MARK = """<svg viewBox="0 0 32 32" aria-hidden="true">
 <rect x="25" y="25" width="6" height="6" rx="2" opacity=".15"/></svg>"""
 
 
-def build(chat: Chat, examples: Sequence[Example]) -> gr.Blocks:
-    """The whole page around one loaded model, ready for `launch(**launch_options())`."""
+def build(chat: Chat, examples: Sequence[Example], refiner: SamRefiner | None = None) -> gr.Blocks:
+    """The whole page around one loaded model, ready for `launch(**launch_options())`.
+
+    refiner: what sharpens masks for those who switch it on.
+    """
     with gr.Blocks(
         title="HiMTok chat", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS
     ) as page:
@@ -44,9 +47,9 @@ def build(chat: Chat, examples: Sequence[Example]) -> gr.Blocks:
             f'<span class="model" title="The loaded model">{escape(chat.name)}</span></header>',
             elem_id="header", apply_default_css=False, js_on_load=None,
         )
-        chat_tab.build(chat, examples, state)
+        chat_tab.build(chat, examples, state, refiner)
         # Set by an event and not as the component's value: only then is the callback above called in the end.
-        arrived = page.load(lambda: Visitor(chat), None, state, show_progress="hidden")
+        arrived = page.load(lambda: Visitor(chat, refiner), None, state, show_progress="hidden")
         arrived.then(None, js="() => { document.body.classList.add('ready'); }")
     page.queue(max_size=MAX_QUEUE)
     return page

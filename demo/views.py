@@ -8,7 +8,7 @@ legend and the overlay alike. Pixels are left to `drawing`.
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from himtok_core import Reply, markup
+from himtok_core import Reply, geometry, markup
 
 from . import drawing
 from .visitor import Turn
@@ -179,24 +179,49 @@ def _footer(reply: Reply) -> str:
 
 
 def overlay_html(turn: Turn | None) -> str:
-    """The objects of a turn as layers that fill the picture: mask area and outline, box and name."""
+    """The objects of a turn as layers that fill the picture: mask area and outline, box and name.
+
+    Sharpened masks lie beside those that the tokens drew, on the two sides of a line that can be moved.
+    """
     if turn is None or turn.visible is None:
         return ""
+    parts = [_mask_layers(turn, turn.visible)]
+    if turn.refined is not None:
+        before = _mask_layers(turn, turn.unrefined)
+        parts = [f'<div class="before">{before}</div><div class="after">{parts[0]}</div>'
+                 '<div class="line"></div>']
     width, height = turn.visible.size
-    parts = []
     for index, (item, name) in enumerate(zip(turn.visible.objects, object_names(turn), strict=True)):
-        attributes = _object_attributes(turn.first_colour + index)
-        if item.mask is not None:
-            area, edge = drawing.layer_urls(item.mask, drawing.colour_of(turn.first_colour + index))
-            parts.append(f'<img class="area" alt="Mask of {escape(name)}" src="{area}"{attributes}>')
-            parts.append(f'<img class="edge" alt="" src="{edge}"{attributes}>')
         if item.box is not None:
+            attributes = _object_attributes(turn.first_colour + index)
             x0, y0, x1, y1 = item.box
             place = (f"left: {100 * x0 / width:.3f}%; top: {100 * y0 / height:.3f}%; "
                      f"width: {100 * (x1 - x0) / width:.3f}%; height: {100 * (y1 - y0) / height:.3f}%")
             attributes = attributes.replace('style="', f'style="{place}; ')
             parts.append(f'<div class="box"{attributes}><span>{escape(name)}</span></div>')
     return "".join(parts)
+
+
+def _mask_layers(turn: Turn, reply: Reply) -> str:
+    parts = []
+    for index, (item, name) in enumerate(zip(reply.objects, object_names(turn), strict=True)):
+        if item.mask is not None:
+            attributes = _object_attributes(turn.first_colour + index)
+            area, edge = drawing.layer_urls(item.mask, drawing.colour_of(turn.first_colour + index))
+            parts.append(f'<img class="area" alt="Mask of {escape(name)}" src="{area}"{attributes}>')
+            parts.append(f'<img class="edge" alt="" src="{edge}"{attributes}>')
+    return "".join(parts)
+
+
+def refinement_html(turn: Turn | None) -> str:
+    """How much sharpening changed a turn's masks, and how long it took; "" if they were not sharpened."""
+    if turn is None or turn.refined is None:
+        return ""
+    pairs = zip(turn.unrefined.objects, turn.refined.objects, strict=True)
+    ious = [geometry.mask_iou(one.mask, other.mask) for one, other in pairs if one.mask is not None]
+    mean = "" if len(ious) == 1 else f", mean of {len(ious)} masks"
+    return (f'<p class="refined"><span>before</span><b>IoU of the two {sum(ious) / len(ious):.2f}{mean} · '
+            f"{1000 * turn.refine_seconds:.0f} ms</b><span>after</span></p>")
 
 
 def legend_html(turn: Turn | None) -> str:

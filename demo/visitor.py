@@ -6,12 +6,23 @@ between visitors except the chat, which is never changed. How it looks is left t
 """
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from himtok_core import Chat, Conversation, HimtokError, Prompt, Reply, Sampling
+from himtok_core import (
+    Chat,
+    Conversation,
+    HimtokError,
+    PictureEmbedding,
+    Prompt,
+    Reply,
+    Sampling,
+    SamRefiner,
+    refine_reply,
+)
 
 MASK_TOKENS = 32
 MAX_TURNS = 40
@@ -24,8 +35,9 @@ class Turn:
     """One question and what came of it.
 
     reply: as the model gave it (partial while it streams), None before its first token. shown: the same with
-    its masks decoded from fewer tokens, None if they are shown as they were given. error: why there is no
-    reply. previews: what its masks look like at several lengths, data URLs, () before it is finished.
+    its masks decoded from fewer tokens, None if they are shown as they were given. refined: what is shown
+    with its masks sharpened, None if they are not; refine_seconds: how long that took. error: why there is
+    no reply. previews: what its masks look like at several lengths, data URLs, () before it is finished.
     again: whether it is a retry. stopping: whether the visitor wants no more of it.
     kept: whether the model's own conversation has it, answered or in part.
     first_colour: number of the first object's colour; a conversation never uses one number twice.
@@ -35,6 +47,8 @@ class Turn:
     first_colour: int
     reply: Reply | None = None
     shown: Reply | None = None
+    refined: Reply | None = None
+    refine_seconds: float = 0.0
     error: str = ""
     previews: tuple[str, ...] = ()
     again: bool = False
@@ -42,9 +56,14 @@ class Turn:
     kept: bool = False
 
     @property
+    def unrefined(self) -> Reply | None:
+        """The reply as it is drawn now, before its masks are sharpened."""
+        return self.shown or self.reply
+
+    @property
     def visible(self) -> Reply | None:
         """The reply as it is drawn now."""
-        return self.shown or self.reply
+        return self.refined or self.unrefined
 
     @property
     def finished(self) -> bool:
@@ -52,15 +71,21 @@ class Turn:
 
 
 class Visitor:
-    """State of one open page. Every method that a visitor can get wrong raises HimtokError."""
+    """State of one open page. Every method that a visitor can get wrong raises HimtokError.
 
-    def __init__(self, chat: Chat) -> None:
+    refiner: what sharpens masks when `refining` is on, None if none is loaded.
+    """
+
+    def __init__(self, chat: Chat, refiner: SamRefiner | None = None) -> None:
         self.chat = chat
+        self.refiner = refiner
+        self.refining = False
         self.conversation: Conversation | None = None
         self.names: tuple[str, ...] = ()
         self.turns: list[Turn] = []
         self.mask_tokens = MASK_TOKENS
         self._waiting: Turn | None = None  # accepted, and not yet taken up by the model
+        self._embedding: PictureEmbedding | None = None  # what the refiner sees in the picture
         self._lock = threading.Lock()
 
     @property
@@ -83,7 +108,9 @@ class Visitor:
         """Forget the conversation and keep the picture."""
         self.stop()
         if self.conversation is not None:
+            embedding = self._embedding
             self._begin(self.chat.start(self.conversation.picture))
+            self._embedding = embedding  # of the same picture
 
     def close(self) -> None:
         """Stop what runs and let go of everything."""
@@ -93,6 +120,7 @@ class Visitor:
     def _begin(self, conversation: Conversation | None) -> None:
         with self._lock:
             self.conversation, self.turns, self._waiting = conversation, [], None
+            self._embedding = None
             self.mask_tokens = MASK_TOKENS
 
     def accept(self, prompt: Prompt, again: bool = False) -> None:
@@ -174,6 +202,24 @@ class Visitor:
         if turn is not None and turn.reply is not None and not self.busy:
             turn.shown = None if mask_tokens == MASK_TOKENS else self.chat.redecode(turn.reply, mask_tokens)
             self.mask_tokens = mask_tokens
+            self.refine(self.refining)
+
+    def refine(self, on: bool) -> None:
+        """Sharpen the masks of the last answer and of those to come, or show them as the tokens drew them."""
+        if on and self.refiner is None:
+            raise HimtokError("No SAM is loaded that could refine masks: start the app with --refiner.")
+        self.refining = on
+        turn, conversation = self.last_answer(), self.conversation
+        if turn is None or conversation is None or self.busy:
+            return
+        if not on:
+            turn.refined = None
+        elif any(item.mask is not None for item in turn.unrefined.objects):
+            began = time.perf_counter()
+            if self._embedding is None:
+                self._embedding = self.refiner.embed(conversation.picture)
+            turn.refined = refine_reply(self.refiner, self._embedding, turn.unrefined)
+            turn.refine_seconds = time.perf_counter() - began
 
     def last_answer(self) -> Turn | None:
         """The last turn whose reply is complete."""

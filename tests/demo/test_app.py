@@ -17,7 +17,7 @@ def test_the_defaults_are_the_shipped_model_on_port_7860() -> None:
     assert Path(flags.model) == ROOT / "assets" / "himtok-mini"
     assert flags.port == 7860 and flags.share is False
     rest = (flags.host, flags.device, flags.device_map, flags.dtype, flags.quantization, flags.max_tiles)
-    assert rest == (None,) * 6
+    assert rest == (None,) * 6 and flags.refiner is None
 
 
 def test_every_flag_can_be_set_in_the_environment_and_a_flag_wins() -> None:
@@ -25,11 +25,13 @@ def test_every_flag_can_be_set_in_the_environment_and_a_flag_wins() -> None:
         "HIMTOK_MODEL": "some/model", "HIMTOK_DEVICE": "cuda", "HIMTOK_DTYPE": "bfloat16",
         "HIMTOK_QUANTIZATION": "4bit", "HIMTOK_HOST": "0.0.0.0", "HIMTOK_PORT": "8000",
         "HIMTOK_MAX_TILES": "2", "HIMTOK_SHARE": "true", "HIMTOK_DEVICE_MAP": "auto",
+        "HIMTOK_REFINER": "some/sam",
     }
     flags = app.parse_arguments([], environment)
     assert vars(flags) == {
         "model": "some/model", "device": "cuda", "dtype": "bfloat16", "quantization": "4bit", "max_tiles": 2,
         "host": "0.0.0.0", "port": 8000, "share": True, "device_map": "auto",
+        "refiner": "some/sam",
     }
     flags = app.parse_arguments(["--port", "9000", "--no-share", "--device", "cpu"], environment)
     assert (flags.port, flags.share, flags.device, flags.model) == (9000, False, "cpu", "some/model")

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -216,6 +217,20 @@ def test_a_mask_can_only_be_taken_away_when_it_is_finished() -> None:
 
 
 # ---- the rest ----------------------------------------------------------------------------------------------
+
+
+def test_refined_masks_lie_beside_those_before_with_their_iou_and_time() -> None:
+    turn = turn_of("<|mt_start|><|mt_0|><|mt_end|>", found("a", (1, 1, 5, 5), square(0, 0, 4, 4), tokens=1))
+    assert views.refinement_html(turn) == "" and 'class="after"' not in views.overlay_html(turn)
+    sharper = replace(turn.reply.objects[0], mask=square(0, 0, 4, 2))
+    turn.refined, turn.refine_seconds = replace(turn.reply, objects=(sharper,)), 0.0421
+    assert "IoU of the two 0.50 · 42 ms" in Page(views.refinement_html(turn)).text
+    page = Page(views.overlay_html(turn))
+    sources = [item["src"] for item in page.with_class("area")]
+    assert len(sources) == 2 and sources[0] != sources[1] and len(page.with_class("box")) == 1
+    assert len(page.with_class("before")) == len(page.with_class("after")) == 1
+    file = decoded(Page(views.legend_html(turn)).with_class("download")[0]["href"])
+    assert (np.asarray(file.convert("L")) == 255).sum() == 8  # the mask to take away is the one that is shown
 
 
 def test_lengths_are_previews_of_every_length_and_mark_the_chosen_one() -> None:

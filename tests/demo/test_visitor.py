@@ -8,10 +8,11 @@ from PIL import Image
 
 from demo import visitor as visitor_module
 from demo.visitor import Visitor
-from himtok_core import Chat, HimtokError, PictureError, Prompt
+from himtok_core import Chat, HimtokError, PictureError, Prompt, SamRefiner
 
 CAT = Prompt("Segment <ref>cat</ref>.", expects_mask=True)
 ALL = Prompt("What is there?")
+SAM_MINI = Path(__file__).parents[2] / "assets" / "sam-mini"
 
 
 @pytest.fixture
@@ -154,6 +155,50 @@ def test_a_new_question_starts_with_all_tokens(visitor: Visitor) -> None:
     visitor.shorten(3)
     visitor.accept(CAT)
     assert visitor.mask_tokens == 32
+
+
+@pytest.fixture(scope="module")
+def refiner() -> SamRefiner:
+    return SamRefiner.from_pretrained(SAM_MINI, device="cpu")
+
+
+def test_masks_are_refined_and_back_again(visitor: Visitor, refiner: SamRefiner) -> None:
+    visitor.refiner = refiner
+    ask(visitor, CAT)
+    visitor.refine(True)
+    turn = visitor.last_answer()
+    assert turn.visible is turn.refined and turn.refine_seconds > 0
+    before, after = turn.unrefined.objects[0], turn.refined.objects[0]
+    assert after.mask.shape == before.mask.shape and after.tokens == before.tokens
+    visitor.refine(False)
+    assert turn.refined is None and turn.visible is turn.reply
+
+
+def test_refinement_follows_the_length_and_goes_on_with_the_next_answer(
+    visitor: Visitor, refiner: SamRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    embed = refiner.embed
+    monkeypatch.setattr(refiner, "embed", lambda picture: looks.append(picture) or embed(picture))
+    visitor.refiner = refiner
+    visitor.refine(True)  # before there is anything to refine
+    ask(visitor, CAT)
+    visitor.refine(visitor.refining)
+    first = visitor.last_answer().refined
+    visitor.shorten(1)
+    assert visitor.last_answer().refined is not first
+    assert visitor.last_answer().unrefined is visitor.last_answer().shown
+    visitor.clear()
+    ask(visitor, CAT)
+    visitor.refine(visitor.refining)
+    assert visitor.last_answer().refined is not None
+    assert looks == [visitor.conversation.picture]  # one picture is looked at once
+
+
+def test_without_a_refiner_there_is_no_refining(visitor: Visitor) -> None:
+    with pytest.raises(HimtokError, match="--refiner"):
+        visitor.refine(True)
+    assert not visitor.refining
 
 
 def test_clear_keeps_the_picture_and_open_changes_it(visitor: Visitor, tmp_path: Path) -> None:
