@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -29,8 +30,11 @@ DELEGATED = {
     ("scenes",): "data.export",
     ("train", "tokenizer"): "training.tokenizer",
     ("train", "vision"): "training.vision",
+    ("train", "lmm"): "training.lmm",
     ("train", "scene-lmm"): "training.scene_lmm",
+    ("train", "sam"): "training.sam",
     ("train", "publish"): "training.publish",
+    ("data", "mask-perception"): "training.mask_perception",
     ("evaluate",): "evaluation",
 }
 COLORS = np.array(
@@ -66,6 +70,14 @@ def default_model() -> str:
     return str(folder)
 
 
+def default_refiner() -> str:
+    """The sam-mini that lies beside the package. Raises CheckpointError if it is not there."""
+    folder = Path(__file__).resolve().parent.parent / "assets" / "sam-mini"
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no SAM in {folder}: name one with --refine SAM.")
+    return str(folder)
+
+
 def segment(arguments: argparse.Namespace) -> dict:
     """Asks for one phrase and writes a mask for every object, and all of them over the picture."""
     from .chat import load
@@ -80,8 +92,18 @@ def segment(arguments: argparse.Namespace) -> dict:
         device_map=arguments.device_map,
         max_tiles=arguments.max_tiles,
     )
+    refiner = None
+    if arguments.refine is not None:
+        from .refine import SamRefiner, refine_reply
+
+        refiner = SamRefiner.from_pretrained(arguments.refine or default_refiner(), arguments.device)
     _say(f"{chat.name} on {chat.model.device}: {question}")
     reply = chat.start(picture).ask(question, mask_tokens=arguments.mask_tokens, expects_mask=True)
+    refinement = None
+    if refiner is not None:
+        began = time.perf_counter()
+        reply = refine_reply(refiner, picture, reply)
+        refinement = {"model": refiner.name, "seconds": time.perf_counter() - began}
     folder, stem = _folder(arguments.out), Path(arguments.image).stem
     overlay, objects = np.asarray(picture).copy(), []
     for index, item in enumerate(reply.objects):
@@ -102,6 +124,7 @@ def segment(arguments: argparse.Namespace) -> dict:
         "overlay": str(overlay_path),
         "problems": reply.problems,
         "timing": vars(reply.timing),
+        "refinement": refinement,
     }
 
 
@@ -172,6 +195,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--mask-tokens", type=_count, help="tokens of a mask, 1 to 32 (default: the model's)"
     )
+    command.add_argument(
+        "--refine",
+        nargs="?",
+        const="",
+        metavar="SAM",
+        help="sharpen the masks with a SAM: file, folder or hub id (without a value: assets/sam-mini)",
+    )
     command.add_argument("--quantization", help="8bit or 4bit")
     command.add_argument("--device-map", help="auto: over all GPUs and the processor; instead of --device")
     command.add_argument("--max-tiles", type=int, help="at most this many tiles of the picture")
@@ -197,7 +227,10 @@ def _parser() -> argparse.ArgumentParser:
     # These never get here, they are listed for --help.
     commands.add_parser("scenes", help="draw made-up pictures with masks, questions and answers")
     commands.add_parser("train", help="train a part of himtok-mini, or publish a run").add_argument(
-        "recipe", choices=["tokenizer", "vision", "scene-lmm", "publish"]
+        "recipe", choices=["tokenizer", "vision", "lmm", "scene-lmm", "sam", "publish"]
+    )
+    commands.add_parser("data", help="make a data set from others").add_argument(
+        "kind", choices=["mask-perception"]
     )
     commands.add_parser("evaluate", help="measure a model on a task")
     return parser

@@ -5,11 +5,14 @@ import types
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from himtok_core import cli
+from himtok_core import SamRefiner, cli, load, refine_reply
 from himtok_core.geometry import rle_to_mask
 from himtok_core.markup import mask_run
+from himtok_core.refine import RefinementSam, SamConfig
+from himtok_core.refine.loading import save_sam
 from tests.conftest import FULL_RUN, example_picture
 
 
@@ -23,6 +26,15 @@ def files(tmp_path):
     Image.fromarray(mask // 255).save(tmp_path / "ones.png")
     (tmp_path / "notes.txt").write_text("not a picture")
     return tmp_path
+
+
+@pytest.fixture
+def small_sam(tmp_path):
+    """A folder with a small SAM that has learned nothing."""
+    torch.manual_seed(0)
+    folder = tmp_path / "small-sam"
+    save_sam(RefinementSam(SamConfig.mini()), folder)
+    return folder
 
 
 def run(capsys, *arguments) -> tuple[int, dict | None, str]:
@@ -68,6 +80,30 @@ def test_segment_with_a_number_of_tokens(capsys, files, tiny_folder):
     ]
     code, told, _ = run(capsys, *arguments, "--mask-tokens", 3)
     assert code == 0 and len(told["objects"][0]["tokens"]) == 3
+
+
+def test_segment_refined(capsys, files, tiny_folder, small_sam):
+    """The masks are the refiner's, the tokens stay the model's; without the flag nothing is refined."""
+    arguments = ["segment", files / "scene.png", "cat", "--out", files / "out", "--model", tiny_folder]
+    code, plain, _ = run(capsys, *arguments, "--device", "cpu")
+    assert code == 0 and plain["refinement"] is None
+    code, told, _ = run(capsys, *arguments, "--device", "cpu", "--refine", small_sam)
+    assert code == 0
+    assert told["refinement"]["model"] == small_sam.name and told["refinement"]["seconds"] > 0
+    assert told["objects"][0]["tokens"] == plain["objects"][0]["tokens"]
+    refiner = SamRefiner.from_pretrained(small_sam, "cpu")
+    reply = load(tiny_folder, device="cpu").start(files / "scene.png").ask(told["question"])
+    wanted = refine_reply(refiner, files / "scene.png", reply).objects[0].mask
+    assert (rle_to_mask(told["objects"][0]["rle"]) == wanted).all()
+    assert told["objects"][0]["rle"] != plain["objects"][0]["rle"]
+
+
+def test_segment_with_a_refiner_that_is_none(capsys, files, tiny_folder):
+    code, _, err = run(
+        capsys, "segment", files / "scene.png", "cat", "--out", files, "--model", tiny_folder,
+        "--device", "cpu", "--refine", files / "notes.txt",
+    )  # fmt: skip
+    assert code == 2 and "notes.txt cannot be read" in err
 
 
 def test_a_mask_to_tokens_and_back(capsys, files, tiny_folder, monkeypatch):
