@@ -3,6 +3,9 @@
 Knows words and nothing about scenes.
 """
 
+import re
+
+_ARTICLES = {"a", "an", "the"}
 _OPENERS = (" of ", " with ", " in ", " on ")  # what follows these describes the noun before them
 _SAME = {"fish", "sheep", "deer", "shrimp", "squid", "bison", "broccoli", "popcorn", "rice", "bread", "sushi"}
 _IRREGULAR = {
@@ -71,3 +74,9 @@ def _split(name: str) -> tuple[str, str, str]:
     end = min((at for at in map(name.find, _OPENERS) if at >= 0), default=len(name))
     start = name.rfind(" ", 0, end) + 1
     return name[:start], name[start:end], name[end:]
+
+
+def plain(text: str) -> str:
+    """A text in small letters without punctuation, articles and double spaces, to compare it with another."""
+    words = re.sub(r"[^\w\s]", " ", text.lower().replace("'", "").replace("’", "")).split()
+    return " ".join(word for word in words if word not in _ARTICLES)

@@ -7,6 +7,8 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 
+from ..data.words import plain
+
 LETTERS = "ABCDE"  # the letters that the reference implementation looks for
 
 # A letter that stands alone; "a" in "a dog" and "I" are words and are sorted out below.
@@ -59,12 +61,6 @@ def chosen_letters(text: str, options: Mapping[str, str]) -> frozenset[str]:
         return frozenset(text)
     marked = {match[1].upper() for match in _MARK.finditer(text)} & set(options)
     return frozenset(marked or {letter for letter in _letters_alone(text) if letter in options})
-
-
-def plain(text: str) -> str:
-    """A text in small letters without punctuation, articles and double spaces, to compare it with another."""
-    words = re.sub(r"[^\w\s]", " ", text.lower().replace("'", "").replace("’", "")).split()
-    return " ".join(word for word in words if word not in _ARTICLES)
 
 
 def reference_letter(text: str) -> str:

@@ -106,11 +106,11 @@ def mme_score(pictures: Sequence[Sequence[bool]]) -> float:
     """MME's score of a sub-task, 0..200: accuracy of all questions plus that of pictures, in percent each.
 
     Args:
-        pictures: for every picture, whether each of its (two) questions was answered rightly; a picture
-            counts as right if all are.
+        pictures: for every picture, whether each of its questions was answered rightly. A picture counts as
+            right if all are and there are the two that belong to it.
     """
     questions = [right for picture in pictures for right in picture]
-    return 100 * (mean(questions) + mean([all(picture) for picture in pictures]))
+    return 100 * (mean(questions) + mean([len(picture) > 1 and all(picture) for picture in pictures]))
 
 
 def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:

@@ -85,6 +85,7 @@ def test_mme_counts_questions_and_pictures() -> None:
     assert metrics.mme_score([[True, True], [True, True]]) == pytest.approx(200)
     assert metrics.mme_score([[True, False], [True, True]]) == pytest.approx(75 + 50)
     assert metrics.mme_score([[False, False]]) == 0
+    assert metrics.mme_score([[True]]) == 100  # its other question is missing
     assert math.isnan(metrics.mme_score([]))
 
 
