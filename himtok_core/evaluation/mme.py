@@ -1,6 +1,7 @@
 """MME: fourteen sub-tasks of questions that yes or no answers (the supplement, section G)."""
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -56,12 +57,18 @@ class Mme(Task):
             if pictures:
                 scores[name] = metrics.mme_score(pictures)
         return {
-            "perception": sum(scores[name] for name in MME_PERCEPTION if name in scores),
-            "cognition": sum(scores[name] for name in MME_COGNITION if name in scores),
+            "perception": _total(scores, MME_PERCEPTION),
+            "cognition": _total(scores, MME_COGNITION),
             "sub_tasks": scores,
             "missing": [name for name in (*MME_PERCEPTION, *MME_COGNITION) if name not in scores],
             "other": sum(row["answer"] == "other" for row in rows),
         }
+
+
+def _total(scores: dict[str, float], names: Sequence[str]) -> float:
+    """The sum over the sub-tasks that are there; nan for none."""
+    found = [scores[name] for name in names if name in scores]
+    return sum(found) if found else math.nan
 
 
 def _pictures(rows: Sequence[dict]) -> list[list[bool]]:
