@@ -4,6 +4,7 @@ Knows both layouts and brings them to one: segments with classes, and pixels wit
 opened here.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,13 +155,11 @@ def read_names(path: Path) -> dict[int, str]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The class names in {path} cannot be read: {error}.") from error
-    names = {}
-    for place, line in enumerate(lines):
-        number, colon, name = line.partition(":")
-        if colon and number.strip().isdecimal():
-            names[int(number)] = name.strip()
-        elif len(names) == place:
-            names[place] = line
+    numbered = [re.fullmatch(r"(\d+)\s*:(.*)", line) for line in lines]
+    if any(numbered):
+        names = {int(found[1]): found[2].strip() for found in numbered if found}
+    else:
+        names = dict(enumerate(lines))
     if not names or len(names) != len(lines) or not all(names.values()):
         raise DataError(f'{path} should hold "NUMBER: NAME" a line, or one name a line, each number once.')
     return names

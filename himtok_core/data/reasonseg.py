@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from ..errors import DataError
 from .coco import FARTHEST, read_json
+from .polygons import fill_polygon
 from .problems import DataProblems
 
 TARGET, IGNORED = 1, 255  # values of `Reasoning.labels`
@@ -45,7 +45,9 @@ class Reasoning:
         Larger shapes are drawn first, so that a small region to be ignored inside an object stays. Corners
         are cut to whole pixels and outlines belong to the shape, as in the data set's own tools.
         """
-        drawn = [(label, _drawn(points, size)) for label, points in self.shapes]
+        drawn = []
+        for label, points in self.shapes:
+            drawn.append((label, fill_polygon([(int(x), int(y)) for x, y in points], size)))
         drawn.sort(key=lambda shape: -int(shape[1].sum()))
         labels = np.zeros((size[1], size[0]), dtype=np.uint8)
         for label, mask in drawn:
@@ -104,13 +106,3 @@ def _points(points: object, number: int) -> tuple[tuple[float, float], ...]:
     if not found:
         raise DataError(f"shape {number} has no points")
     return tuple(found)
-
-
-def _drawn(points: tuple[tuple[float, float], ...], size: tuple[int, int]) -> np.ndarray:
-    canvas = Image.new("1", size)
-    corners = [(int(x), int(y)) for x, y in points]
-    if len(corners) > 1:
-        ImageDraw.Draw(canvas).polygon(corners, fill=1, outline=1)
-    else:
-        ImageDraw.Draw(canvas).point(corners, fill=1)
-    return np.asarray(canvas)
