@@ -1,4 +1,6 @@
-"""What refinement is worth: masks of held-out scenes through the mask tokenizer, before and after SAM."""
+"""What refinement is worth on held-out scenes: masks through the mask tokenizer and a model's own answers,
+before and after SAM.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +9,10 @@ import torch
 from PIL import Image
 
 from .. import geometry
-from ..data.scenes import HELD_OUT_SEED, World, make_scene
+from ..chat import Chat
+from ..data.questions import ask
+from ..data.scenes import HELD_OUT_SEED, make_scene
+from ..data.world import World
 from ..mask_tokenizer import MaskTokenizer
 from ..refine import SamRefiner
 from ..refine.refiner import PromptKind
@@ -15,12 +20,16 @@ from . import metrics
 from .segmentation import boundary_f
 
 LENGTHS = (8, 32)
+ANSWERS = "answers"
+QUESTION = "segment"
+BATCH = 16  # questions that a model answers together
 
 
 @dataclass(frozen=True)
 class MaskScores:
-    """Mean IoU and mean boundary F-score of some masks, both 0..1."""
+    """Mean IoU and mean boundary F-score of `count` masks, both 0..1; nan for none."""
 
+    count: int
     mean_iou: float
     boundary_f: float
 
@@ -29,6 +38,7 @@ class MaskScores:
         """Scores of bool masks [H, W] against their truths."""
         pairs = list(zip(masks, truths, strict=True))
         return cls(
+            len(pairs),
             metrics.giou([metrics.overlap(mask, truth) for mask, truth in pairs]),
             metrics.mean([boundary_f(mask, truth) for mask, truth in pairs]),
         )
@@ -36,55 +46,81 @@ class MaskScores:
 
 @dataclass(frozen=True)
 class DrawnScene:
-    """A held-out scene and what the de-tokenizer makes of its objects' masks.
+    """A held-out scene and the masks that were drawn for it.
 
-    drawn: number of tokens -> float32 [N, S, S], one map for each of the N objects.
+    truths: bool [H, W] each. drawn: how they were drawn -> one map, float32 [S, S] in 0..1, for each truth.
     """
 
     picture: Image.Image
     truths: list[np.ndarray]
-    drawn: dict[int, np.ndarray]
+    drawn: dict[str, list[np.ndarray]]
 
 
-def drawn_scenes(
+def round_trips(
     tokenizer: MaskTokenizer, world: World, count: int, seed: int = 0, lengths: tuple[int, ...] = LENGTHS
 ) -> list[DrawnScene]:
-    """Held-out scenes number `seed` and on, their masks encoded and decoded from their first tokens."""
+    """Held-out scenes number `seed` and on, all their masks encoded and drawn from their first tokens.
+
+    The key of a way of drawing is the number of tokens.
+    """
     scenes = []
     for number in range(HELD_OUT_SEED + seed, HELD_OUT_SEED + seed + count):
         scene = make_scene(number, world)
         truths = [item.mask for item in scene.objects]
+        if not truths:
+            continue
         stretched = np.stack([geometry.stretch_mask(mask, tokenizer.config.mask_size) for mask in truths])
         tokens = tokenizer.encode(torch.from_numpy(stretched))
         prefixes = tokenizer.decode_prefixes(tokens, list(lengths)).float().cpu().numpy()  # (N, P, S, S)
-        drawn = {length: prefixes[:, place] for place, length in enumerate(lengths)}
+        drawn = {str(length): list(prefixes[:, place]) for place, length in enumerate(lengths)}
         scenes.append(DrawnScene(scene.picture, truths, drawn))
     return scenes
 
 
-def unrefined_scores(scenes: list[DrawnScene]) -> dict[int, MaskScores]:
-    """Scores of the masks as the de-tokenizer draws them, by the number of tokens."""
-    return {
-        length: MaskScores.of(
-            [
-                geometry.mask_from_probability(probability, scene.picture.size)
-                for scene in scenes
-                for probability in scene.drawn[length]
-            ],
-            [truth for scene in scenes for truth in scene.truths],
-        )
-        for length in scenes[0].drawn
-    }
+def answered(chat: Chat, world: World, count: int, seed: int = 0) -> list[DrawnScene]:
+    """Held-out scenes for which the model drew the one thing it was asked to segment: at most `count`.
+
+    Answers without a mask are left out: there is nothing to refine. The key of the way of drawing is ANSWERS.
+    """
+    asked = []
+    for number in range(HELD_OUT_SEED + seed, HELD_OUT_SEED + seed + count):
+        scene = make_scene(number, world)
+        question = ask(scene, QUESTION, np.random.default_rng([number, 1]), world)
+        if question is not None:
+            asked.append((scene.picture, question))
+    scenes = []
+    for start in range(0, len(asked), BATCH):
+        batch = asked[start : start + BATCH]
+        pictures, questions = zip(*batch, strict=True)
+        replies = chat.ask_batch(pictures, [question.prompt for question in questions])
+        for (picture, question), reply in zip(batch, replies, strict=True):
+            maps = [item.probability for item in reply.objects if item.probability is not None]
+            if maps:
+                scenes.append(DrawnScene(picture, list(question.answer_masks[:1]), {ANSWERS: maps[:1]}))
+    return scenes
+
+
+def unrefined_scores(scenes: list[DrawnScene]) -> dict[str, MaskScores]:
+    """Scores of the masks as they were drawn, for each way of drawing."""
+    masks = {way: [] for way in scenes[0].drawn} if scenes else {}
+    for scene in scenes:
+        for way, maps in scene.drawn.items():
+            masks[way] += [geometry.mask_from_probability(each, scene.picture.size) for each in maps]
+    return _scores(masks, scenes)
 
 
 def refined_scores(
     refiner: SamRefiner, scenes: list[DrawnScene], prompts: PromptKind = "mask"
-) -> dict[int, MaskScores]:
+) -> dict[str, MaskScores]:
     """Scores of the same masks after refinement."""
-    masks: dict[int, list[np.ndarray]] = {length: [] for length in scenes[0].drawn}
+    masks = {way: [] for way in scenes[0].drawn} if scenes else {}
     for scene in scenes:
         embedding = refiner.embed(scene.picture)
-        for length, maps in scene.drawn.items():
-            masks[length] += [item.mask for item in refiner.refine(embedding, list(maps), prompts)]
+        for way, maps in scene.drawn.items():
+            masks[way] += [item.mask for item in refiner.refine(embedding, maps, prompts)]
+    return _scores(masks, scenes)
+
+
+def _scores(masks: dict[str, list[np.ndarray]], scenes: list[DrawnScene]) -> dict[str, MaskScores]:
     truths = [truth for scene in scenes for truth in scene.truths]
-    return {length: MaskScores.of(drawn, truths) for length, drawn in masks.items()}
+    return {way: MaskScores.of(drawn, truths) for way, drawn in masks.items()}

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..chat import load
-from ..data.scenes import World
-from ..evaluation.refinement import MaskScores, drawn_scenes, refined_scores, unrefined_scores
+from ..data.world import WORLDS
+from ..evaluation.refinement import MaskScores, refined_scores, round_trips, unrefined_scores
 from ..refine import RefinementSam, SamConfig, SamRefiner
 from ..refine.loading import load_sam, save_sam
 from .command import run_recipe
@@ -33,12 +33,14 @@ class Settings:
     """Of one run; saved with its weights.
 
     model: whose mask tokenizer draws the masks to refine. init: weights to finetune; None to train the small
-    SAM from nothing. lr, muon_lr: from nothing. finetune_lr: of AdamW from given weights.
+    SAM from nothing. world: what the scenes are made of. lr, muon_lr: of a SAM from nothing. finetune_lr: of
+    given weights.
     reference_prompts: part of the batches that are asked as the reference implementation asks.
     """
 
     model: str
     init: str | None = None
+    world: str = "mini"
     steps: int = 3000
     pictures: int = 10
     masks: int = 4
@@ -97,11 +99,16 @@ def refinement_loss(
     return loss
 
 
-def train(settings: Settings, folder: Path, minutes: float | None = None) -> RefinementSam:
+def train(
+    settings: Settings, folder: Path, minutes: float | None = None, config: SamConfig | None = None
+) -> RefinementSam:
     """Train until `settings.steps` or for so many minutes; the weights go to `folder/model`.
 
     `folder/report.json` compares the masks without refinement, with the initial weights, and with the
     trained ones. Returns the model in its state at the end. Calling again with the same folder goes on.
+
+    Args:
+        config: sizes of a SAM that learns from nothing; the `mini` preset if None.
 
     Raises:
         CheckpointError: if the weights in `settings.init` cannot be loaded.
@@ -111,7 +118,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Ref
     tokenizer = load(settings.model, device=device, dtype="float32").mask_tokenizer
     torch.manual_seed(settings.seed)
     if settings.init is None:
-        model = RefinementSam(SamConfig.mini()).to(device)
+        model = RefinementSam(config or SamConfig.mini()).to(device)
         nn.init.normal_(model.image_encoder.pos_embed, std=0.02)
         head = PixelHead(model.config.prompt_dim).to(device)
         learning = nn.ModuleList([model, head])
@@ -129,11 +136,11 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Ref
         learning = nn.ModuleList([model])
         chosen = [p for p in model.parameters() if p.requires_grad]
         optimizers = Optimizers(torch.optim.AdamW(chosen, lr=settings.finetune_lr, weight_decay=0.01))
-    refiner, world = SamRefiner(model), World()
+    refiner, world = SamRefiner(model), WORLDS[settings.world]()
     batches = RefinementBatches(
         world, tokenizer, model.config, settings.pictures, settings.masks, settings.seed
     )
-    held_out = drawn_scenes(tokenizer, world, settings.scenes)
+    held_out = round_trips(tokenizer, world, settings.scenes)
     first = 0
     if (state := run.load(device)) is not None:
         learning.load_state_dict(state["learning"])
@@ -173,11 +180,11 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Ref
     return model.eval()
 
 
-def _row(scores: dict[int, MaskScores]) -> dict[str, float]:
+def _row(scores: dict[str, MaskScores]) -> dict[str, float]:
     rows = {}
-    for length, score in scores.items():
-        rows[f"iou@{length}"] = round(score.mean_iou, 4)
-        rows[f"boundary@{length}"] = round(score.boundary_f, 4)
+    for way, score in scores.items():
+        rows[f"iou@{way}"] = round(score.mean_iou, 4)
+        rows[f"boundary@{way}"] = round(score.boundary_f, 4)
     return rows
 
 
@@ -192,6 +199,7 @@ def main(argv: list[str]) -> int:
     flags = {
         "model": {"help": "folder or hub id of the model whose mask tokenizer draws the masks to refine"},
         "init": {"help": "weights to finetune: file, folder or hub id; without it a small SAM from nothing"},
+        "world": {"help": "what the scenes are made of", "choices": list(WORLDS)},
         "steps": {"help": "optimizer steps"},
         "pictures": {"help": "pictures a step"},
         "masks": {"help": "masks a picture"},

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..data.scenes import Scene, World, make_scene
+from ..data.scenes import Scene, make_scene
+from ..data.world import World
 from ..geometry import stretch_mask
 from ..mask_tokenizer import MaskTokenizer
 from ..refine import SamConfig
