@@ -22,9 +22,16 @@ from .coco import read_json
 from .mask_choices import LETTERS, MaskChoice
 from .pictures import find_picture
 from .problems import DataProblems
-from .wordings import WHICH_MASK
 
 MASK = "<mask>"  # stands for a mask run
+# They are not those of `wordings`, which may grow: a test set that is built again is the same.
+WORDINGS = (
+    "What does the mask <mask> show?\n{options}",
+    "Which of these is the mask <mask>?\n{options}",
+    "What is in the mask <mask>?\n{options}",
+    "<mask>\nWhat is this?\n{options}",
+    "Which object has the mask <mask>?\n{options}",
+)
 PLACEHOLDER = mask_run([0] * MAX_RUN)  # stands for a mask that is a file, in training data
 ALL_THAT_FIT = "Select all that fit."
 _IMAGE = "<image>"
@@ -101,7 +108,7 @@ def published_item(
     """An item in the published layout, ready for JSON.
 
     Args:
-        wording: one of `WHICH_MASK`. multiple: whether the question says that several options may fit.
+        wording: one of `WORDINGS`. multiple: whether the question says that several options may fit.
         encode: a bool mask [H, W] -> its run; None leaves `<mask>` in the question.
     """
     mask = choice.target.mask()
@@ -161,7 +168,7 @@ def write_items(
         if path.suffix == ".jsonl" and encode is None:
             folder.mkdir(exist_ok=True)
         for number, choice in enumerate(choices):
-            wording = WHICH_MASK[rng.integers(len(WHICH_MASK))]
+            wording = WORDINGS[rng.integers(len(WORDINGS))]
             item = published_item(choice, wording, multiple, encode)
             if path.suffix == ".jsonl":
                 mask = None

@@ -16,6 +16,7 @@ from himtok_core.data.scenes import HELD_OUT_SEED, World, make_scene
 from himtok_core.errors import DataError
 from himtok_core.evaluation import TASKS, _task, main, metrics
 from himtok_core.evaluation.task import FIELD, PROTOCOLS, REFERENCE, Sample, Task
+from himtok_core.markup import mask_run
 from himtok_core.reply import Reply
 
 MINI = Path(__file__).parents[2] / "assets" / "himtok-mini"
@@ -223,6 +224,17 @@ def test_the_shipped_model_from_files_to_scores(
     }
     assert expected[name](result["scores"])
     assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_runs_that_stand_in_a_question_go_to_the_model_as_they_are(perception: Path) -> None:
+    """As on the hub, where the file has no masks."""
+    question = f"<image>\nWhich is {mask_run([1, 2, 3])}?\n{OPTIONS}"
+    perception.write_text(json.dumps([{"image": "a.png", "question": question, "answer": "A"}]))
+    task = _task("map")
+    (only,) = samples(task, perception)
+    prompt = task.prompt(only, load(MINI, device="cpu"))
+    assert prompt.text == question.removeprefix("<image>\n")
+    assert task.truth_masks(only) == []
 
 
 def test_the_shipped_model_sees_the_mask_in_the_question(perception: Path) -> None:
