@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -36,11 +37,14 @@ def run_recipe(
             else:
                 flag["default"] = field.default
                 flag["help"] += " (%(default)s)" if field.default is not None else ""
-            flag.setdefault("type", type(field.default) if isinstance(field.default, int | float) else str)
+            if "action" not in flag:
+                number = isinstance(field.default, int | float)
+                flag.setdefault("type", type(field.default) if number else str)
             parser.add_argument(f"--{field.name.replace('_', '-')}", **flag)
     options = vars(parser.parse_args(argv))
     chosen = settings(**{key: options[key] for key in flags})
     train(chosen, options["out"], options["minutes"])
-    rows = [row for row in RunFolder(options["out"], asdict(chosen)).rows() if "samples" in row]
-    print(json.dumps(rows[-1]))
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        rows = [row for row in RunFolder(options["out"], asdict(chosen)).rows() if "samples" in row]
+        print(json.dumps(rows[-1]))
     return 0
