@@ -2,6 +2,7 @@
 before and after SAM.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,21 +60,30 @@ class DrawnScene:
 def round_trips(
     tokenizer: MaskTokenizer, world: World, count: int, seed: int = 0, lengths: tuple[int, ...] = LENGTHS
 ) -> list[DrawnScene]:
-    """Held-out scenes number `seed` and on, all their masks encoded and drawn from their first tokens.
+    """Held-out scenes number `seed` and on, all their masks encoded and drawn from their first tokens."""
+    scenes = (make_scene(HELD_OUT_SEED + seed + number, world) for number in range(count))
+    pictured = ((scene.picture, [item.mask for item in scene.objects]) for scene in scenes)
+    return drawn_from(pictured, tokenizer, lengths)
 
-    The key of a way of drawing is the number of tokens.
+
+def drawn_from(
+    pictured: Iterable[tuple[Image.Image, list[np.ndarray]]],
+    tokenizer: MaskTokenizer,
+    lengths: tuple[int, ...] = LENGTHS,
+) -> list[DrawnScene]:
+    """Pictures and their true masks, bool [H, W] -> the same with the masks drawn from their first tokens.
+
+    Pictures without masks are left out. The key of a way of drawing is the number of tokens.
     """
     scenes = []
-    for number in range(HELD_OUT_SEED + seed, HELD_OUT_SEED + seed + count):
-        scene = make_scene(number, world)
-        truths = [item.mask for item in scene.objects]
+    for picture, truths in pictured:
         if not truths:
             continue
         stretched = np.stack([geometry.stretch_mask(mask, tokenizer.config.mask_size) for mask in truths])
         tokens = tokenizer.encode(torch.from_numpy(stretched))
         prefixes = tokenizer.decode_prefixes(tokens, list(lengths)).float().cpu().numpy()  # (N, P, S, S)
         drawn = {str(length): list(prefixes[:, place]) for place, length in enumerate(lengths)}
-        scenes.append(DrawnScene(scene.picture, truths, drawn))
+        scenes.append(DrawnScene(picture, truths, drawn))
     return scenes
 
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from ..chat import load
 from ..data.world import WORLDS
-from ..evaluation.refinement import MaskScores, refined_scores, round_trips, unrefined_scores
+from ..errors import DataError
+from ..evaluation.refinement import MaskScores, drawn_from, refined_scores, unrefined_scores
 from ..refine import RefinementSam, SamConfig, SamRefiner
 from ..refine.loading import load_sam, save_sam
 from .command import run_recipe
@@ -23,6 +24,7 @@ from .muon import Muon
 from .optimizers import Optimizers, learning_rate, reproducible, training_device
 from .run_folder import RunFolder
 from .sam_data import RefinementBatch, RefinementBatches
+from .sam_sources import CocoSource, SceneSource, Source
 
 LEARNS = ("mask_decoder.", "prompt_encoder.mask_downscaling")  # when finetuning
 MATRICES = ("qkv.weight", "proj.weight", "lin1.weight", "lin2.weight")  # of the transformer blocks
@@ -33,14 +35,17 @@ class Settings:
     """Of one run; saved with its weights.
 
     model: whose mask tokenizer draws the masks to refine. init: weights to finetune; None to train the small
-    SAM from nothing. world: what the scenes are made of. lr, muon_lr: of a SAM from nothing. finetune_lr: of
-    given weights.
+    SAM from nothing. world: what drawn scenes are made of. coco, photographs: an instances.json and the
+    folder of its pictures, instead of drawn scenes. scenes: how many pictures are held out for the scores.
+    lr, muon_lr: of a SAM from nothing. finetune_lr: of given weights.
     reference_prompts: part of the batches that are asked as the reference implementation asks.
     """
 
     model: str
     init: str | None = None
     world: str = "mini"
+    coco: str | None = None
+    photographs: str | None = None
     steps: int = 3000
     pictures: int = 10
     masks: int = 4
@@ -112,6 +117,7 @@ def train(
 
     Raises:
         CheckpointError: if the weights in `settings.init` cannot be loaded.
+        DataError: if the pictures cannot be read, or the folder belongs to a run with other settings.
     """
     device = training_device()
     run = RunFolder(folder, asdict(settings), minutes)
@@ -136,11 +142,12 @@ def train(
         learning = nn.ModuleList([model])
         chosen = [p for p in model.parameters() if p.requires_grad]
         optimizers = Optimizers(torch.optim.AdamW(chosen, lr=settings.finetune_lr, weight_decay=0.01))
-    refiner, world = SamRefiner(model), WORLDS[settings.world]()
+    refiner, source = SamRefiner(model), _source(settings)
     batches = RefinementBatches(
-        world, tokenizer, model.config, settings.pictures, settings.masks, settings.seed
+        source, tokenizer, model.config, settings.pictures, settings.masks, settings.seed
     )
-    held_out = round_trips(tokenizer, world, settings.scenes)
+    pictured = source.held_out(settings.scenes)
+    held_out = drawn_from([(each.picture, each.masks) for each in pictured], tokenizer)
     first = 0
     if (state := run.load(device)) is not None:
         learning.load_state_dict(state["learning"])
@@ -173,11 +180,19 @@ def train(
             run.save(
                 {"learning": learning.state_dict(), "optimizers": optimizers.state_dict(), "step": done}
             )
-            save_sam(model, run.folder / "model")
+            save_sam(model, run.folder / "model", torch.float16)
             _report(run)
         if last:
             break
     return model.eval()
+
+
+def _source(settings: Settings) -> Source:
+    if settings.coco is None:
+        return SceneSource(WORLDS[settings.world]())
+    if settings.photographs is None:
+        raise DataError("COCO's masks need their photographs: name the folder with --photographs.")
+    return CocoSource(Path(settings.coco), Path(settings.photographs), settings.scenes)
 
 
 def _row(scores: dict[str, MaskScores]) -> dict[str, float]:
@@ -199,12 +214,14 @@ def main(argv: list[str]) -> int:
     flags = {
         "model": {"help": "folder or hub id of the model whose mask tokenizer draws the masks to refine"},
         "init": {"help": "weights to finetune: file, folder or hub id; without it a small SAM from nothing"},
-        "world": {"help": "what the scenes are made of", "choices": list(WORLDS)},
+        "world": {"help": "what drawn scenes are made of", "choices": list(WORLDS)},
+        "coco": {"help": "a COCO instances.json to learn from instead of drawn scenes"},
+        "photographs": {"help": "folder of its pictures"},
         "steps": {"help": "optimizer steps"},
         "pictures": {"help": "pictures a step"},
         "masks": {"help": "masks a picture"},
         "seed": {"help": "of weights and data"},
-        "scenes": {"help": "held-out scenes to score"},
+        "scenes": {"help": "held-out pictures to score"},
         "score_every": {"help": "steps between two scores and saved states"},
     }
     return run_recipe("sam", __doc__.splitlines()[0], Settings, train, flags, argv)

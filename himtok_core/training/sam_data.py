@@ -1,6 +1,7 @@
 """Imperfect masks to train a refiner on: M_in of the supplement's section C, drawn from true masks.
 
-Knows scenes, the mask tokenizer and what can be wrong with a drawn mask. The network is `refine`'s.
+Knows the mask tokenizer and what can be wrong with a drawn mask. Where pictures and true masks come from is
+`sam_sources`' work, the network `refine`'s.
 """
 
 from dataclasses import dataclass
@@ -10,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..data.scenes import Scene, make_scene
-from ..data.world import World
 from ..geometry import stretch_mask
 from ..mask_tokenizer import MaskTokenizer
 from ..refine import SamConfig
 from ..refine.frame import Frame
+from .sam_sources import Pictured, Source
 
 TRUTH_SCALE = 2  # pixels of a true mask to one of SAM's own masks, so that edges are learned between pixels
 UNIONS = 0.1  # part of the masks that are several objects at once
@@ -43,30 +43,36 @@ class RefinementBatches:
     """Batch number `step` of a run, a function of (seed, step) alone.
 
     Args:
-        world: what scenes are made of. tokenizer: draws the masks. config: of the SAM that refines them.
+        source: of pictures and true masks. tokenizer: draws the masks. config: of the SAM that refines them.
         pictures, masks: P and K.
     """
 
     def __init__(
-        self, world: World, tokenizer: MaskTokenizer, config: SamConfig, pictures: int, masks: int, seed: int
+        self,
+        source: Source,
+        tokenizer: MaskTokenizer,
+        config: SamConfig,
+        pictures: int,
+        masks: int,
+        seed: int,
     ):
-        self.world, self.tokenizer, self.config = world, tokenizer, config
+        self.source, self.tokenizer, self.config = source, tokenizer, config
         self.pictures, self.masks, self.seed = pictures, masks, seed
 
     def __call__(self, step: int) -> RefinementBatch:
         rng = np.random.default_rng([self.seed, step])
         side = self.tokenizer.config.mask_size
-        scenes = [make_scene(int(rng.integers(2**29)), self.world) for _ in range(self.pictures)]
-        frames = [Frame.of(scene.size, self.config) for scene in scenes]
-        chosen = [[_choose(rng, scene) for _ in range(self.masks)] for scene in scenes]
+        all_pictured = [self.source.draw(rng) for _ in range(self.pictures)]
+        chosen = [[_choose(rng, pictured) for _ in range(self.masks)] for pictured in all_pictured]
         stretched = np.stack([stretch_mask(mask, side) for masks in chosen for mask in masks])
         drawn = imperfect(rng, torch.from_numpy(stretched), self.tokenizer).split(self.masks)
         pictures, maps, truths, owners = [], [], [], []
-        for scene, frame, masks, imperfect_maps in zip(scenes, frames, chosen, drawn, strict=True):
-            pictures.append(_padded(frame.enter(scene.picture), frame.side))
+        for pictured, masks, imperfect_maps in zip(all_pictured, chosen, drawn, strict=True):
+            frame = Frame.of(pictured.picture.size, self.config)
+            pictures.append(_padded(frame.enter(pictured.picture), frame.side))
             maps.append(frame.enter_maps(imperfect_maps))
             truths += [_truth(mask, frame) for mask in masks]
-            owners.append(_owners(scene, frame))
+            owners.append(_owners(pictured, frame))
         return RefinementBatch(
             torch.stack(pictures), torch.cat(maps), torch.stack(truths), torch.stack(owners)
         )
@@ -128,9 +134,9 @@ def _morphed(rng: np.random.Generator, maps: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _choose(rng: np.random.Generator, scene: Scene) -> np.ndarray:
+def _choose(rng: np.random.Generator, pictured: Pictured) -> np.ndarray:
     """One object's mask, now and then several: bool [H, W]."""
-    masks = [item.mask for item in scene.objects]
+    masks = pictured.masks
     count = int(rng.integers(2, len(masks) + 1)) if len(masks) > 1 and rng.random() < UNIONS else 1
     return np.logical_or.reduce([masks[i] for i in rng.permutation(len(masks))[:count]])
 
@@ -147,11 +153,11 @@ def _truth(mask: np.ndarray, frame: Frame) -> torch.Tensor:
     return _padded(torch.from_numpy(np.array(grey))[None] / 255, side)[0]
 
 
-def _owners(scene: Scene, frame: Frame) -> torch.Tensor:
+def _owners(pictured: Pictured, frame: Frame) -> torch.Tensor:
     """Which object each pixel of SAM's own masks shows, 0 for none: int64 (S, S)."""
-    owners = np.zeros((scene.size[1], scene.size[0]), np.uint8)
-    for number, item in enumerate(scene.objects, start=1):
-        owners[item.mask] = number
+    owners = np.zeros(pictured.masks[0].shape, np.uint16)
+    for number, mask in enumerate(pictured.masks, start=1):
+        owners[mask] = number
     inner = [max(1, round(length * frame.mask_side / frame.side)) for length in frame.inner]
     small = Image.fromarray(owners).resize(inner, Image.Resampling.NEAREST)
-    return _padded(torch.from_numpy(np.array(small))[None].long(), frame.mask_side)[0]
+    return _padded(torch.from_numpy(np.array(small).astype(np.int64))[None], frame.mask_side)[0]

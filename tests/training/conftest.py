@@ -1,12 +1,14 @@
 """What the training tests share: a clock that ticks with the steps, small sizes, a processor."""
 
+import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
-from himtok_core.data.scenes import World
+from himtok_core.data.scenes import World, make_scene
+from himtok_core.geometry import mask_to_rle
 from himtok_core.lmm import HimtokProcessor
 from himtok_core.mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
 from himtok_core.training import optimizers, run_folder
@@ -95,3 +97,22 @@ def mask_tokenizer() -> MaskTokenizer:
     """Untrained: its codes mean nothing, but they are codes."""
     torch.manual_seed(0)
     return MaskTokenizer(small_mask_config()).eval()
+
+
+@pytest.fixture
+def coco_folder(tmp_path: Path, world: World) -> Path:
+    """Four drawn scenes as COCO stores photographs: masks.json and pictures beside it."""
+    folder = tmp_path / "coco"
+    folder.mkdir()
+    images, annotations = [], []
+    for number in range(4):
+        scene = make_scene(number, world)
+        scene.picture.save(folder / f"{number}.png")
+        width, height = scene.size
+        images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+        for item in scene.objects:
+            entry = {"image_id": number, "segmentation": mask_to_rle(item.mask), "iscrowd": 0}
+            annotations.append({"id": len(annotations), **entry})
+    text = json.dumps({"images": images, "annotations": annotations})
+    (folder / "masks.json").write_text(text, encoding="utf-8")
+    return folder

@@ -15,6 +15,7 @@ from himtok_core.refine.loading import load_sam, save_sam
 from himtok_core.training import sam
 from himtok_core.training.sam import PixelHead, Settings, pixel_loss, refinement_loss, train
 from himtok_core.training.sam_data import RefinementBatches
+from himtok_core.training.sam_sources import SceneSource
 
 from .conftest import Killed, Pace, assert_same, load_state
 
@@ -111,7 +112,7 @@ def test_weights_that_are_none(tmp_path: Path) -> None:
 def test_a_batch_can_be_learned(world: World, mask_tokenizer: MaskTokenizer, kind: str) -> None:
     torch.manual_seed(0)
     refiner, head = SamRefiner(RefinementSam(SMALL)), PixelHead(SMALL.prompt_dim)
-    batch = RefinementBatches(world, mask_tokenizer, SMALL, pictures=2, masks=2, seed=0)(0)
+    batch = RefinementBatches(SceneSource(world), mask_tokenizer, SMALL, pictures=2, masks=2, seed=0)(0)
     optimizer = torch.optim.AdamW([*refiner.model.parameters(), *head.parameters()], lr=3e-3)
     losses = []
     for _ in range(60):
@@ -133,6 +134,15 @@ def test_pixel_loss_knows_where_objects_meet() -> None:
     right[:, 1, 3:5, 2] = right[:, 1, 3:5, 5] = -20  # the middles, with their own kind all around
     assert pixel_loss(right, owners) < 1e-4
     assert pixel_loss(-right, owners) > 10
+
+
+def test_photographs_of_coco(tmp_path: Path, coco_folder: Path, given: Path) -> None:
+    masks = str(coco_folder / "masks.json")
+    settings = Settings(**FEW | {"steps": 1, "scenes": 1}, init=str(given), coco=masks)
+    with pytest.raises(DataError, match="--photographs"):
+        train(settings, tmp_path / "no_pictures")
+    train(replace(settings, photographs=str(coco_folder)), tmp_path / "run")
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
 def test_the_command_prints_the_last_scores(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,23 +1,26 @@
 """Imperfect masks: seeded, in range, never empty, and imperfect in the ways that are meant."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from himtok_core.chat import load
 from himtok_core.data.world import World
 from himtok_core.mask_tokenizer import MaskTokenizer
 from himtok_core.refine import SamConfig
 from himtok_core.training import sam_data
 from himtok_core.training.sam_data import RefinementBatches, imperfect
+from himtok_core.training.sam_sources import SceneSource
 
 SMALL = replace(SamConfig.mini(), image_size=64)
 
 
 @pytest.fixture(scope="module")
 def batches(world: World, mask_tokenizer: MaskTokenizer) -> RefinementBatches:
-    return RefinementBatches(world, mask_tokenizer, SMALL, pictures=3, masks=2, seed=0)
+    return RefinementBatches(SceneSource(world), mask_tokenizer, SMALL, pictures=3, masks=2, seed=0)
 
 
 def squares(count: int, side: int = 32) -> torch.Tensor:
@@ -39,8 +42,8 @@ def test_shapes_and_ranges(batches: RefinementBatches) -> None:
 def test_a_batch_depends_on_seed_and_step_alone(
     batches: RefinementBatches, world: World, mask_tokenizer: MaskTokenizer
 ) -> None:
-    again = RefinementBatches(world, mask_tokenizer, SMALL, pictures=3, masks=2, seed=0)(5)
-    other_seed = RefinementBatches(world, mask_tokenizer, SMALL, pictures=3, masks=2, seed=1)(5)
+    again = RefinementBatches(SceneSource(world), mask_tokenizer, SMALL, pictures=3, masks=2, seed=0)(5)
+    other_seed = RefinementBatches(SceneSource(world), mask_tokenizer, SMALL, pictures=3, masks=2, seed=1)(5)
     batches(0)
     batch = batches(5)
     assert torch.equal(batch.maps, again.maps) and torch.equal(batch.pictures, again.pictures)
@@ -59,20 +62,20 @@ def test_truths_and_owners_are_of_the_picture_they_come_with(batches: Refinement
 
 def test_a_padded_sam_has_truths_where_the_picture_is(world: World, mask_tokenizer: MaskTokenizer) -> None:
     config = replace(SMALL, stretch=False)
-    batch = RefinementBatches(world, mask_tokenizer, config, pictures=4, masks=1, seed=0)(0)
+    batch = RefinementBatches(SceneSource(world), mask_tokenizer, config, pictures=4, masks=1, seed=0)(0)
     blank = (batch.pictures == 0).all(1)  # (P, I, I)
     padding = blank.all(2)[:, :, None] | blank.all(1)[:, None, :]  # rows and columns without picture
     assert padding.any() and not padding.all()
     assert not ((batch.truths > 0.5) & padding).any()
 
 
-def test_masks_are_drawn_from_as_many_tokens_as_are_kept(
-    mask_tokenizer: MaskTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_masks_are_drawn_from_as_many_tokens_as_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """With everything else switched off, M_in is the tokenizer's own drawing from a prefix, of any length."""
     for name in ("MISPLACED", "REPLACED", "MORPHED", "WHOLE"):
         monkeypatch.setattr(sam_data, name, 0.0)
-    masks = squares(16)
+    mask_tokenizer = load(Path(__file__).parents[2] / "assets" / "himtok-mini", device="cpu").mask_tokenizer
+    masks = squares(16, side=64)
+    masks[:, 20:50, 15:50] = 1
     drawn = imperfect(np.random.default_rng(0), masks, mask_tokenizer)
     prefixes = mask_tokenizer.decode_prefixes(mask_tokenizer.encode(masks[:1]), list(range(1, 33)))[0]
     away = (drawn[:, None] - prefixes).abs().amax((2, 3))  # (16, 32)
