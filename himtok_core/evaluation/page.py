@@ -21,7 +21,7 @@ from .segmentation import boundary
 SIDE = 360  # longest side of a drawn picture in pixels
 QUALITY = 80  # of its JPEG
 RED, GREEN = (230, 40, 40), (0, 220, 60)
-HIDDEN = {"masks", "boxes", "prompt", "reply", "id", "score"}  # of a row: drawn, or written elsewhere
+HIDDEN = {"masks", "boxes", "prompt", "reply", "size", "id", "score"}  # of a row: drawn, or written elsewhere
 
 _RUN = re.compile(r"<\|mt_start\|>.*?(?:<\|mt_end\|>|$)", re.S)
 _STYLE = """

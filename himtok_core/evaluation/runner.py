@@ -9,6 +9,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import PartialState
@@ -30,6 +31,8 @@ from .task import Sample, Task
 SHOWN = 12  # worst and best cases on the page
 # What may change between a killed run and the one that goes on without changing any row.
 _FREE = {"model", "device", "batch", "out", "limit", "bad_data"}
+# How long a process that is done waits for the slowest one; the library's own limit is ten minutes.
+_PATIENCE = timedelta(hours=24)
 
 Refine = Callable[[Image.Image, Reply], Reply]
 
@@ -48,7 +51,7 @@ def run(task: Task, options: argparse.Namespace, refine: Refine | None = None) -
         CheckpointError, GenerationError: the model cannot be loaded or cannot go on; rows so far are kept.
     """
     began = time.perf_counter()
-    state = PartialState(cpu=True) if options.device == "cpu" else PartialState()
+    state = PartialState(cpu=options.device == "cpu", timeout=_PATIENCE)
     problems = DataProblems(fatal=options.bad_data == "fail", quiet=not state.is_main_process)
     samples = _unique(itertools.islice(task.samples(options, problems), options.limit), problems)
     if not samples:

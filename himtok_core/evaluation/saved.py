@@ -46,12 +46,10 @@ class SavedReplies:
 
         Raises DataError if there is none, or if it does not fit the picture.
         """
-        if name not in self._entries:
-            raise DataError(f"{self.path.name} has no prediction for sample {name}")
         objects: list[ReplyObject] = []
         texts: list[str] = []
         try:
-            for entry in self._entries[name]:
+            for entry in self._found(name):
                 texts.append(entry.get("reply", entry.get("text")) or "")
                 if "masks" in entry:  # a row of a run
                     for mask, box in zip(entry["masks"], entry["boxes"], strict=True):
@@ -67,19 +65,31 @@ class SavedReplies:
             raise DataError(f"the prediction for sample {name} does not fit: {error}") from error
 
     def size(self, name: str) -> tuple[int, int] | None:
-        """(width, height) that the first mask of a prediction states; None if it has none."""
-        for entry in self._entries.get(name, ()):
+        """(width, height) of the picture, as far as a prediction says it; None if it does not.
+
+        Raises DataError if there is no prediction.
+        """
+        for entry in self._found(name):
+            match entry:
+                case {"size": [int(width), int(height)]}:
+                    return width, height
             for mask in entry.get("masks", [entry.get("segmentation")]):
                 match mask:
                     case {"size": [int(height), int(width)]}:
                         return width, height
         return None
 
+    def _found(self, name: str) -> list[dict]:
+        if name not in self._entries:
+            raise DataError(f"{self.path.name} has no prediction for sample {name}")
+        return self._entries[name]
+
 
 def row_of_reply(reply: Reply) -> dict:
     """The part of a reply that a run's row keeps, and that `SavedReplies` reads back."""
     return {
         "reply": reply.text,
+        "size": reply.size,
         "masks": [None if item.mask is None else geometry.mask_to_rle(item.mask) for item in reply.objects],
         "boxes": [item.box for item in reply.objects],
         "problems": list(reply.problems),

@@ -88,8 +88,8 @@ class Task:
         """The numbers of one sample, ready for JSON: whatever `summary` needs, and "score".
 
         "score" lies in 0..1 and orders the cases from worst to best. The runner adds the id, the question and
-        the reply's text, masks (COCO RLE), boxes and problems, under "id", "prompt", "reply", "masks",
-        "boxes" and "problems".
+        the reply's text, picture size, masks (COCO RLE), boxes and problems, under "id", "prompt", "reply",
+        "size", "masks", "boxes" and "problems".
 
         Raises DataError (or another HimtokError) if the truth turns out not to be usable, for example a mask
         of another size than the picture; the sample is left out and named.
