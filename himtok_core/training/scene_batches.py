@@ -1,6 +1,6 @@
 """Scenes -> tensors: what the model sees, what each patch shows, and token ids of questions and answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -40,6 +40,10 @@ class DenseTargets:
     shapes: torch.Tensor
     masks: torch.Tensor
 
+    def to(self, device: torch.device) -> "DenseTargets":
+        """The same on a device."""
+        return DenseTargets(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 def dense_targets(scenes: list[Scene], names: dict[str, int], grid: int, mask_size: int) -> DenseTargets:
     """Targets of a batch of scenes for a `grid` x `grid` patch grid."""
@@ -74,6 +78,30 @@ def dense_targets(scenes: list[Scene], names: dict[str, int], grid: int, mask_si
 def pixels(scenes: list[Scene], processor: HimtokProcessor) -> torch.Tensor:
     """float32 (B, 3, S, S), one tile a scene."""
     return processor.image_processor([scene.picture for scene in scenes], max_tiles=1)["pixel_values"]
+
+
+class PatchBatches:
+    """Batch number `step` of a run of the vision tower, a function of (seed, step) alone.
+
+    Args:
+        scenes: pictures a batch. grid: patches in each direction. mask_size: of the mask tokenizer.
+    """
+
+    def __init__(
+        self, processor: HimtokProcessor, world: World, scenes: int, seed: int, grid: int, mask_size: int
+    ):
+        self.processor, self.world, self.scenes, self.seed = processor, world, scenes, seed
+        self.names = {name: i for i, name in enumerate(world_names(world))}
+        self.grid, self.mask_size = grid, mask_size
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, DenseTargets]:
+        """-> pixel values (B, 3, S, S) and what the patches show."""
+        rng = np.random.default_rng([self.seed, step])
+        return self.of([make_scene(int(rng.integers(2**29)), self.world) for _ in range(self.scenes)])
+
+    def of(self, scenes: list[Scene]) -> tuple[torch.Tensor, DenseTargets]:
+        """The same of given scenes."""
+        return pixels(scenes, self.processor), dense_targets(scenes, self.names, self.grid, self.mask_size)
 
 
 @dataclass
@@ -159,60 +187,79 @@ def fill(text: str, runs: list[list[int]]) -> str:
     return text
 
 
+@dataclass
+class Drawn:
+    """A batch of scenes and the questions about them, before the mask tokenizer has seen the masks.
+
+    Attributes:
+        pixel_values, targets: as of `PatchBatches`.
+        first_objects: of each scene, the place of its first object among those of all.
+        chosen: (scene, questions) of each conversation.
+        masks: float32 (M, S, S), `given` masks of questions, then those of answers, in the order of `chosen`.
+    """
+
+    pixel_values: torch.Tensor
+    targets: DenseTargets
+    first_objects: list[int]
+    chosen: list[tuple[int, list[Question]]]
+    masks: torch.Tensor
+    given: int
+
+
 class ConversationBatches:
     """Batch number `step` of a language-model run, a function of (seed, step) alone.
 
     Args:
-        scenes, questions: pictures a batch, conversations a picture.
+        patches: makes the pictures' side of a batch.
+        questions: conversations a picture.
         weights: how often each kind of question is asked, by kind.
         second_turn: share of conversations with another question after the first.
     """
 
     def __init__(
         self,
-        processor: HimtokProcessor,
-        world: World,
-        scenes: int,
+        patches: PatchBatches,
         questions: int,
         weights: dict[str, float],
         second_turn: float,
-        seed: int,
     ):
-        self.processor, self.world, self.writer = processor, world, QuestionWriter(processor)
-        self.scenes, self.questions, self.weights = scenes, questions, weights
-        self.second_turn, self.seed = second_turn, seed
+        self.patches, self.writer = patches, QuestionWriter(patches.processor)
+        self.questions, self.weights, self.second_turn = questions, weights, second_turn
 
-    def __call__(
-        self, step: int, mask_tokenizer: MaskTokenizer
-    ) -> tuple[list[Scene], list[Branch], torch.Tensor]:
-        """-> scenes, conversations, and the masks of the answers (M, S, S) that `Branch.runs` refers to."""
-        rng = np.random.default_rng([self.seed, step])
-        scenes = [make_scene(int(rng.integers(2**29)), self.world) for _ in range(self.scenes)]
+    def draw(self, step: int) -> Drawn:
+        """What can be made without the mask tokenizer, and so by another process."""
+        world = self.patches.world
+        rng = np.random.default_rng([self.patches.seed, step])
+        scenes = [make_scene(int(rng.integers(2**29)), world) for _ in range(self.patches.scenes)]
         chosen: list[tuple[int, list[Question]]] = []
         for index, scene in enumerate(scenes):
-            asked = ask_some(scene, rng, self.world, self.questions, self.weights)
+            asked = ask_some(scene, rng, world, self.questions, self.weights)
             while asked:
                 turns = 2 if len(asked) > 1 and rng.random() < self.second_turn else 1
                 chosen.append((index, asked[:turns]))
                 asked = asked[turns:]
-        size = mask_tokenizer.config.mask_size
+        size = self.patches.mask_size
         questions = [question for _, asked in chosen for question in asked]
         given = [stretch_mask(mask, size) for question in questions for mask in question.prompt_masks]
         wanted = [stretch_mask(mask, size) for question in questions for mask in question.answer_masks]
         both = torch.from_numpy(np.stack(given + wanted)) if given or wanted else torch.zeros(0, size, size)
-        device = mask_tokenizer.device
-        tokens = mask_tokenizer.encode(both.to(device)).tolist() if len(both) else []
-        shown, drawn = iter(tokens[: len(given)]), iter(enumerate(tokens[len(given) :]))
         first_objects = np.cumsum([0, *(len(scene.objects) for scene in scenes)]).tolist()
+        return Drawn(*self.patches.of(scenes), first_objects, chosen, both, len(given))
+
+    def speak(self, drawn: Drawn, mask_tokenizer: MaskTokenizer) -> tuple[list[Branch], torch.Tensor]:
+        """-> conversations, and the masks of the answers (M, S, S) that `Branch.runs` refers to."""
+        masks = drawn.masks.to(mask_tokenizer.device)
+        tokens = mask_tokenizer.encode(masks).tolist() if len(masks) else []
+        shown, spoken = iter(tokens[: drawn.given]), iter(enumerate(tokens[drawn.given :]))
         branches = []
-        for index, asked in chosen:
+        for index, asked in drawn.chosen:
             turns = []
             for question in asked:
                 given_runs = [next(shown) for _ in question.prompt_masks]
-                answer = [next(drawn) for _ in question.answer_masks]
+                answer = [next(spoken) for _ in question.answer_masks]
                 length = question.mask_tokens or 32
                 turns.append(
                     (question, given_runs, [run[:length] for _, run in answer], [i for i, _ in answer])
                 )
-            branches.append(self.writer.branch(index, first_objects[index], turns))
-        return scenes, branches, both[len(given) :].to(device)
+            branches.append(self.writer.branch(index, drawn.first_objects[index], turns))
+        return branches, masks[drawn.given :]

@@ -22,8 +22,9 @@ from .dense import DenseHeads
 from .mini import row_features, share_rows
 from .muon import Muon
 from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .prefetch import prefetch
 from .run_folder import RunFolder
-from .scene_batches import ConversationBatches, dense_targets, pixels, world_names
+from .scene_batches import ConversationBatches, PatchBatches
 from .scene_losses import branch_hidden_states, hierarchical_mask_loss, looking_loss, token_losses
 from .vision import name_token_ids
 
@@ -123,7 +124,6 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
     world = World()
-    names = {name: i for i, name in enumerate(world_names(world))}
     init = Path(settings.init)
     processor = HimtokProcessor.from_pretrained(init / "model")
     model = HimtokForConditionalGeneration.from_pretrained(init / "model", dtype=torch.float32).to(device)
@@ -150,16 +150,9 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     processor.save_pretrained(folder / "model")
     numbers = [*(str(n) for n in range(1001)), "<box>", "</box>"]
     numbers = torch.tensor(processor.tokenizer.convert_tokens_to_ids(numbers), device=device)
-    batches = ConversationBatches(
-        processor,
-        world,
-        settings.scenes,
-        settings.questions,
-        TASKS[settings.tasks],
-        settings.second_turn,
-        settings.seed,
-    )
     grid = round(model.config.image_seq_length**0.5)
+    patches = PatchBatches(processor, world, settings.scenes, settings.seed, grid, mask_config.mask_size)
+    batches = ConversationBatches(patches, settings.questions, TASKS[settings.tasks], settings.second_turn)
     language = torch.nn.ModuleDict({"layers": model.model.language_model, "head": model.lm_head})
     vision = torch.nn.ModuleDict(
         {"tower": model.model.vision_tower, "projector": model.model.multi_modal_projector, "heads": heads}
@@ -184,24 +177,22 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         first = state["step"]
 
     model.train()
-    for step in range(first, settings.steps):
-        scenes, branches, masks = batches(step, model.mask_tokenizer)
+    for step, drawn in enumerate(prefetch(batches.draw, first, settings.steps), start=first):
+        branches, masks = batches.speak(drawn, model.mask_tokenizer)
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        targets = dense_targets(scenes, names, grid, mask_config.mask_size)
-        for field in ("owner", "names", "boxes", "shapes", "masks"):
-            setattr(targets, field, getattr(targets, field).to(device))
-        visual = model.model.get_image_features(pixels(scenes, processor).to(device)).pooler_output
+        targets = drawn.targets.to(device)
+        visual = model.model.get_image_features(drawn.pixel_values.to(device)).pooler_output
         codes = codebook[model.mask_tokenizer.encode(targets.masks)] if settings.tasks == "all" else None
         dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
         groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
         spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
-        looking, looking_shown = looking_loss(heads, groups, visual, targets)
+        looking, looking_shown = looking_loss(heads, groups, visual, drawn.targets)
         loss = spoken + settings.dense_weight * dense + settings.look_weight * looking
         if settings.tasks == "all" and step >= settings.mask_loss_from * settings.steps:
             most, levels = settings.mask_loss_masks, settings.mask_loss_levels
-            drawn = hierarchical_mask_loss(model, groups, masks, most, levels, generator)
-            loss = loss + settings.mask_loss_weight * drawn
-            shown["mask_loss"] = drawn.item()
+            drawing = hierarchical_mask_loss(model, groups, masks, most, levels, generator)
+            loss = loss + settings.mask_loss_weight * drawing
+            shown["mask_loss"] = drawing.item()
         loss.backward()
         learning = [*language.parameters(), *vision.parameters()]
         optimizers.step(learning, learning_rate(step, settings.steps, warmup=60))

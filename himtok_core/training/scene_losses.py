@@ -18,6 +18,11 @@ from .scene_batches import IGNORE, Branch, DenseTargets
 NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
 
 
+def _moved(parts: list[np.ndarray], device: torch.device) -> torch.Tensor:
+    """Joined along the first axis and sent to a device at once: a GPU waits for every single transfer."""
+    return torch.from_numpy(np.concatenate(parts)).to(device)
+
+
 def branch_hidden_states(
     model: HimtokForConditionalGeneration, visual: torch.Tensor, prefix_ids: list[int], branches: list[Branch]
 ) -> list[tuple[list[Branch], torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -75,19 +80,22 @@ def token_losses(
     config = model.config
     hidden, wanted, weights, inside_box = [], [], [], []
     for group, states, _, _ in groups:
+        rows, before = [], []  # of the states that what the model says is read from
         for row, branch in enumerate(group):
-            labels = torch.tensor(branch.labels)
-            spoken = (labels != IGNORE).nonzero()[:, 0]  # never the first place of a branch
-            weight = torch.ones(len(labels))
+            labels = np.array(branch.labels)
+            spoken = (labels != IGNORE).nonzero()[0]  # never the first place of a branch
+            weight = np.ones(len(labels), np.float32)
             for start, length, _ in branch.runs:
-                weight[start : start + length] = mask_token_weight / (1 + torch.arange(length) / 8)
-            hidden.append(states[row, spoken - 1])
+                weight[start : start + length] = mask_token_weight / (1 + np.arange(length) / 8)
+            rows.append(np.full(len(spoken), row))
+            before.append(spoken - 1)
             wanted.append(labels[spoken])
             weights.append(weight[spoken])
-            inside = (labels == box_start).cumsum(0) > (labels == box_end).cumsum(0)
+            inside = (labels == box_start).cumsum() > (labels == box_end).cumsum()
             inside_box.append(inside[spoken])
+        hidden.append(states[_moved(rows, states.device), _moved(before, states.device)])
     hidden = torch.cat(hidden)
-    wanted, weights, inside_box = (torch.cat(x).to(hidden.device) for x in (wanted, weights, inside_box))
+    wanted, weights, inside_box = (_moved(x, hidden.device) for x in (wanted, weights, inside_box))
     logits = model.lm_head(hidden)
     loss = F.cross_entropy(logits, wanted, reduction="none")
     coordinates = (wanted[:, None] == numbers) & inside_box[:, None]
@@ -113,28 +121,35 @@ def looking_loss(
 
     `DenseHeads.looking` on the states halfway up, over all answers; and the box around the objects, read off
     the states below the last layer.
+
+    Args:
+        visual: (B, P, D) visual tokens. targets: what the patches show, on the processor.
     """
+    owner, around = targets.owner.numpy(), targets.boxes.numpy()
     states, later, scenes, wanted, boxes = [], [], [], [], []
     for group, _, halfway, below in groups:
+        rows, before = [], []
         for row, branch in enumerate(group):
             for start, end, objects in branch.looks:
-                chosen = torch.tensor(objects, device=visual.device)
-                patches = torch.isin(targets.owner[branch.scene], chosen)
+                patches = np.isin(owner[branch.scene], objects)
                 if patches.any():
-                    states.append(halfway[row, start - 1 : end - 1])
-                    later.append(below[row, start - 1 : end - 1])
-                    scenes += [branch.scene] * (end - start)
-                    wanted.append(patches.expand(end - start, -1))
-                    around = targets.boxes[chosen]
-                    box = torch.cat([around[:, :2].amin(0), around[:, 2:].amax(0)])
-                    boxes.append(box.expand(end - start, -1))
+                    rows.append(np.full(end - start, row))
+                    before.append(np.arange(start - 1, end - 1))
+                    scenes.append(np.full(end - start, branch.scene))
+                    wanted.append(np.broadcast_to(patches, (end - start, len(patches))))
+                    chosen = around[list(objects)]
+                    box = np.concatenate([chosen[:, :2].min(0), chosen[:, 2:].max(0)])
+                    boxes.append(np.broadcast_to(box, (end - start, 4)))
+        if rows:
+            places = _moved(rows, visual.device), _moved(before, visual.device)
+            states.append(halfway[places])
+            later.append(below[places])
     if not states:
         return visual.new_zeros(()), {}
-    chosen = torch.tensor(scenes, device=visual.device)
-    looking, right = heads.looking(
-        torch.cat(states), visual[chosen], targets.owner[chosen], torch.cat(wanted)
-    )
-    distance = F.l1_loss(heads.answer_box(torch.cat(later)).sigmoid(), torch.cat(boxes))
+    scenes, wanted, boxes = (_moved(x, visual.device) for x in (scenes, wanted, boxes))
+    owners = targets.owner.to(visual.device)[scenes]
+    looking, right = heads.looking(torch.cat(states), visual[scenes], owners, wanted)
+    distance = F.l1_loss(heads.answer_box(torch.cat(later)).sigmoid(), boxes)
     return looking + 5 * distance, {"looks": right, "answer_box_l1": distance.item()}
 
 

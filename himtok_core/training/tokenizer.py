@@ -18,6 +18,7 @@ from .losses import mask_loss
 from .mask_data import MaskBatches, load_photo_masks, scene_masks
 from .muon import Muon
 from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .prefetch import prefetch
 from .run_folder import RunFolder
 
 LENGTHS = [1, 2, 4, 8, 16, 32]
@@ -136,9 +137,9 @@ def train(
         tracker.count, tracker.total, first = state["count"], state["total"], state["step"]
         recent = state["recent"]
     model.train()
-    for step in range(first, settings.steps):
+    for step, batch in enumerate(prefetch(batches, first, settings.steps), start=first):
         torch.manual_seed(settings.seed * 1_000_003 + step)  # restarts draw from it: the same after a resume
-        masks, lengths = (x.to(device) for x in batches(step))
+        masks, lengths = (x.to(device) for x in batch)
         fixed = settings.codes_fixed_from is not None and step >= settings.codes_fixed_from
         with torch.set_grad_enabled(not fixed):
             z = F.normalize(model.encoder(masks, model.latent_tokens), dim=-1)  # (B, L, D)

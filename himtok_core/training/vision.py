@@ -19,8 +19,9 @@ from .dense import DenseHeads
 from .mini import build_config, build_model, build_processor
 from .muon import Muon
 from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .prefetch import prefetch
 from .run_folder import RunFolder
-from .scene_batches import dense_targets, pixels, world_names
+from .scene_batches import PatchBatches, world_names
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,6 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
     world = World()
-    names = {name: i for i, name in enumerate(world_names(world))}
     if (folder / "model").exists():
         processor = HimtokProcessor.from_pretrained(folder / "model")
     else:
@@ -86,17 +86,11 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         optimizers.load_state_dict(state["optimizers"])
         first = state["step"]
 
-    def targets_of(scenes: list) -> tuple:
-        targets = dense_targets(scenes, names, grid, mask_config.mask_size)
-        for field in ("owner", "names", "boxes", "shapes"):
-            setattr(targets, field, getattr(targets, field).to(device))
-        return pixels(scenes, processor).to(device), targets
-
-    held_out = targets_of([make_scene(HELD_OUT_SEED + seed, world) for seed in range(96)])
-    for step in range(first, settings.steps):
-        rng = np.random.default_rng([settings.seed, step])
-        scenes = [make_scene(int(rng.integers(2**29)), world) for _ in range(settings.scenes)]
-        pixel_values, targets = targets_of(scenes)
+    batches = PatchBatches(processor, world, settings.scenes, settings.seed, grid, mask_config.mask_size)
+    held_out = batches.of([make_scene(HELD_OUT_SEED + seed, world) for seed in range(96)])
+    held_out = held_out[0].to(device), held_out[1].to(device)
+    for step, batch in enumerate(prefetch(batches, first, settings.steps), start=first):
+        pixel_values, targets = (x.to(device) for x in batch)
         visual = model.model.get_image_features(pixel_values).pooler_output  # (B, P, D)
         loss, shown = heads(visual, targets, embedding, None)
         loss.backward()

@@ -16,6 +16,8 @@ from himtok_core.training.scene_batches import (
     IGNORE,
     Branch,
     ConversationBatches,
+    Drawn,
+    PatchBatches,
     QuestionWriter,
     dense_targets,
     fill,
@@ -28,14 +30,18 @@ SCENES = 4
 
 @pytest.fixture(scope="module")
 def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
-    return ConversationBatches(
-        processor, world, SCENES, questions=8, weights=WEIGHTS, second_turn=0.5, seed=0
-    )
+    patches = PatchBatches(processor, world, SCENES, seed=0, grid=8, mask_size=32)
+    return ConversationBatches(patches, questions=8, weights=WEIGHTS, second_turn=0.5)
 
 
 @pytest.fixture(scope="module")
-def batch(batches: ConversationBatches, mask_tokenizer: MaskTokenizer) -> tuple:
-    return batches(0, mask_tokenizer)
+def drawn(batches: ConversationBatches) -> Drawn:
+    return batches.draw(0)
+
+
+@pytest.fixture(scope="module")
+def batch(batches: ConversationBatches, drawn: Drawn, mask_tokenizer: MaskTokenizer) -> tuple:
+    return batches.speak(drawn, mask_tokenizer)
 
 
 def text_of(processor: HimtokProcessor, ids: list[int]) -> str:
@@ -57,7 +63,7 @@ def runs_of(scene, question: Question, mask_tokenizer: MaskTokenizer) -> Iterato
 
 def test_labels_lie_on_what_the_model_says(processor: HimtokProcessor, batch: tuple) -> None:
     """The text of the labels is the answers with <|im_end|>, and everything else is the chat template's."""
-    _, branches, _ = batch
+    branches, _ = batch
     for branch in branches:
         assert len(branch.ids) == len(branch.labels)
         said, asked = [], []
@@ -105,7 +111,7 @@ def test_ids_are_those_of_the_processors_own_template(
 def test_runs_are_the_tokenizers_own_codes(
     processor: HimtokProcessor, batch: tuple, mask_tokenizer: MaskTokenizer
 ) -> None:
-    _, branches, masks = batch
+    branches, masks = batch
     first = processor.tokenizer.convert_tokens_to_ids("<|mt_0|>")
     ends = processor.tokenizer.convert_tokens_to_ids(["<|mt_start|>", "<|mt_end|>"])
     tokens = mask_tokenizer.encode(masks)
@@ -128,8 +134,9 @@ def test_a_question_for_n_tokens_has_runs_of_n(
     processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
 ) -> None:
     weights = {"segment_with_length": 1.0}
-    batches = ConversationBatches(processor, world, 3, 4, weights, second_turn=0.0, seed=1)
-    _, branches, masks = batches(0, mask_tokenizer)
+    patches = PatchBatches(processor, world, 3, seed=1, grid=8, mask_size=32)
+    batches = ConversationBatches(patches, 4, weights, second_turn=0.0)
+    branches, masks = batches.speak(batches.draw(0), mask_tokenizer)
     assert len(branches) > 5
     lengths = set()
     for branch in branches:
@@ -141,25 +148,28 @@ def test_a_question_for_n_tokens_has_runs_of_n(
 
 
 def test_a_batch_is_a_function_of_its_step(
-    batches: ConversationBatches, batch: tuple, processor, world, mask_tokenizer: MaskTokenizer
+    batches: ConversationBatches, drawn: Drawn, batch: tuple, mask_tokenizer: MaskTokenizer
 ) -> None:
-    again = ConversationBatches(processor, world, SCENES, 8, WEIGHTS, 0.5, seed=0)(0, mask_tokenizer)
-    assert again[1] == batch[1] and torch.equal(again[2], batch[2])
-    assert [scene.seed for scene in again[0]] == [scene.seed for scene in batch[0]]
-    assert batches(1, mask_tokenizer)[1] != batch[1]
+    again = batches.draw(0)
+    assert torch.equal(again.pixel_values, drawn.pixel_values)
+    branches, masks = batches.speak(again, mask_tokenizer)
+    assert branches == batch[0] and torch.equal(masks, batch[1])
+    assert not torch.equal(batches.draw(1).pixel_values, drawn.pixel_values)
 
 
 def test_some_conversations_have_a_second_turn(batch: tuple, processor: HimtokProcessor) -> None:
-    _, branches, _ = batch
+    branches, _ = batch
     end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     turns = [branch.labels.count(end) for branch in branches]
     assert set(turns) == {1, 2} and {branch.scene for branch in branches} == set(range(SCENES))
 
 
-def test_looks_name_the_objects_of_the_answer(processor: HimtokProcessor, batch: tuple) -> None:
+def test_looks_name_the_objects_of_the_answer(
+    processor: HimtokProcessor, drawn: Drawn, batch: tuple
+) -> None:
     """Each stretch that is about objects is one answer, and what it names is the objects of its scene."""
-    scenes, branches, _ = batch
-    first = np.cumsum([0, *(len(scene.objects) for scene in scenes)])
+    branches, _ = batch
+    first = [*drawn.first_objects, len(drawn.targets.boxes)]
     found = 0
     for branch in branches:
         for start, end, objects in branch.looks:

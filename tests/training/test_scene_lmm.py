@@ -21,9 +21,7 @@ from himtok_core.training.scene_batches import (
     IGNORE,
     Branch,
     ConversationBatches,
-    dense_targets,
-    pixels,
-    world_names,
+    PatchBatches,
 )
 from himtok_core.training.scene_lmm import Settings, generated_scores, train
 from himtok_core.training.scene_losses import (
@@ -55,19 +53,19 @@ def heads(processor: HimtokProcessor, world: World) -> DenseHeads:
 
 @pytest.fixture(scope="module")
 def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
-    return ConversationBatches(processor, world, 2, 5, WEIGHTS, second_turn=0.4, seed=0)
+    patches = PatchBatches(processor, world, 2, seed=0, grid=8, mask_size=32)
+    return ConversationBatches(patches, 5, WEIGHTS, second_turn=0.4)
 
 
 @pytest.fixture(scope="module")
-def computed(
-    model: HimtokForConditionalGeneration, batches: ConversationBatches, processor: HimtokProcessor
-) -> dict:
+def computed(model: HimtokForConditionalGeneration, batches: ConversationBatches) -> dict:
     """One batch and what the model makes of it."""
-    scenes, branches, masks = batches(0, model.mask_tokenizer)
+    drawn = batches.draw(0)
+    branches, masks = batches.speak(drawn, model.mask_tokenizer)
     with torch.no_grad():
-        visual = model.model.get_image_features(pixels(scenes, processor)).pooler_output
+        visual = model.model.get_image_features(drawn.pixel_values).pooler_output
         groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
-    return {"scenes": scenes, "branches": branches, "masks": masks, "visual": visual, "groups": groups}
+    return {"drawn": drawn, "branches": branches, "masks": masks, "visual": visual, "groups": groups}
 
 
 # ---- the run ---------------------------------------------------------------------------------------------
@@ -134,14 +132,13 @@ def rows(folder: Path) -> list[dict]:
 def test_a_branch_on_the_cache_equals_the_whole_conversation(
     model: HimtokForConditionalGeneration,
     batches: ConversationBatches,
-    processor: HimtokProcessor,
     computed: dict,
 ) -> None:
     prefix = batches.writer.prefix_ids
     seen = 0
     for group, states, halfway, below in computed["groups"]:
         for row, branch in enumerate(group):
-            values = pixels([computed["scenes"][branch.scene]], processor)
+            values = computed["drawn"].pixel_values[branch.scene][None]
             ids = torch.tensor([prefix + branch.ids])
             with torch.no_grad():
                 whole = model.model(input_ids=ids, pixel_values=values, output_hidden_states=True)
@@ -259,10 +256,9 @@ def test_without_a_complete_run_there_is_no_mask_loss(
 
 
 def test_looking_counts_the_words_of_answers_about_objects(
-    model: HimtokForConditionalGeneration, heads: DenseHeads, computed: dict, world: World
+    model: HimtokForConditionalGeneration, heads: DenseHeads, computed: dict
 ) -> None:
-    names = {name: i for i, name in enumerate(world_names(world))}
-    targets = dense_targets(computed["scenes"], names, 8, 32)
+    targets = computed["drawn"].targets
     groups = [
         (group, states, halfway.clone().requires_grad_(), below.clone().requires_grad_())
         for group, states, halfway, below in computed["groups"]
@@ -283,13 +279,12 @@ def test_looking_counts_the_words_of_answers_about_objects(
 
 
 def test_the_box_of_an_answer_goes_around_all_its_objects(
-    model: HimtokForConditionalGeneration, heads: DenseHeads, computed: dict, world: World
+    model: HimtokForConditionalGeneration, heads: DenseHeads, computed: dict
 ) -> None:
-    names = {name: i for i, name in enumerate(world_names(world))}
-    targets = dense_targets(computed["scenes"], names, 8, 32)
+    targets = computed["drawn"].targets
     ones = torch.zeros(2, 8, 192)
     branch = Branch(0, [0] * 8, [0] * 8, [], [(2, 4, (0, 1))])
-    assert len(computed["scenes"][0].objects) > 1
+    assert computed["drawn"].first_objects[1] > 1
     heads = copy.deepcopy(heads)
     torch.nn.init.zeros_(heads.answer_box.weight)
     x0, y0 = targets.boxes[:2, :2].amin(0)
