@@ -60,7 +60,10 @@ def by_synonym(scene: Scene) -> list[Reference]:
 
 
 def by_colour_or_shape(scene: Scene) -> list[Reference]:
-    """Plain figures by half of their name: "circle", "red shape"; "red one" where all objects are figures."""
+    """Plain figures by half of their name: "circle", "red shape"; "red one" where all objects are figures.
+
+    Where some have a texture, also by that: "striped circle", "striped red circle", "plain circle".
+    """
     found = []
     figures = [i for i, item in enumerate(scene.objects) if item.shape is not None]
     for i in figures:
@@ -71,6 +74,21 @@ def by_colour_or_shape(scene: Scene) -> list[Reference]:
             found.append(Reference(f"{item.colour} shape", (i,)))
             if len(figures) == len(scene.objects):
                 found.append(Reference(f"{item.colour} one", (i,)))
+    return found + _by_texture(scene, figures)
+
+
+def _by_texture(scene: Scene, figures: list[int]) -> list[Reference]:
+    found = []
+    items = [scene.objects[i] for i in figures]
+    for i, item in zip(figures, items, strict=True):
+        alike = [other for other in items if other.texture == item.texture and other.shape == item.shape]
+        others = {other.texture for other in items if other.shape == item.shape and other is not item}
+        if item.texture in (None, "plain") and not others - {None, "plain"}:
+            continue  # nobody would say so
+        if len(alike) == 1:
+            found.append(Reference(f"{item.texture} {item.shape}", (i,)))
+        if sum(other.colour == item.colour for other in alike) == 1:
+            found.append(Reference(f"{item.texture} {item.name}", (i,)))
     return found
 
 
@@ -117,7 +135,7 @@ def by_relation(scene: Scene) -> list[Reference]:
         for name, members in groups:
             members = [i for i in members if i != other]
             for relation in RELATIONS:
-                found = _single(scene, members, other, relation)
+                found = single(scene, members, other, relation)
                 if found is not None:
                     reference = Reference(f"{name} {relation} the {anchor.phrase}", (found,))
                     (needed if len(members) > 1 else easy).append(reference)
@@ -169,8 +187,8 @@ def holds(scene: Scene, one: int, relation: str, other: int) -> bool | None:
     return False if along <= 0.02 else None
 
 
-def _single(scene: Scene, members: list[int], other: int, relation: str) -> int | None:
-    """The one member that stands in the relation, if every other one clearly does not."""
+def single(scene: Scene, members: list[int], other: int, relation: str) -> int | None:
+    """The one of `members` that stands in the relation to `other`, if every other one clearly does not."""
     verdicts = [holds(scene, i, relation, other) for i in members]
     if verdicts.count(True) == 1 and None not in verdicts:
         return members[verdicts.index(True)]

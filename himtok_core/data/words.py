@@ -6,10 +6,18 @@ Knows words and nothing about scenes.
 import re
 
 _ARTICLES = {"a", "an", "the"}
-_OPENERS = (" of ", " with ", " in ", " on ")  # what follows these describes the noun before them
+_OPENERS = (" of ", " with ", " in ", " on ", " behind ")  # what follows these describes the noun before them
 _SAME = {"fish", "sheep", "deer", "shrimp", "squid", "bison", "broccoli", "popcorn", "rice", "bread", "sushi"}
+# fmt: off
+_UNCOUNTABLE = {
+    "bacon", "bread", "broccoli", "butter", "cheese", "corn", "curry", "custard", "dna", "fire",
+    "garlic", "ice", "luggage", "paella", "popcorn", "rice", "sake", "salad", "salt", "spaghetti",
+    "stew", "sushi", "wood", "yarn",
+}
+# fmt: on
 _IRREGULAR = {
     "child": "children",
+    "die": "dice",
     "foot": "feet",
     "goose": "geese",
     "knife": "knives",
@@ -18,12 +26,14 @@ _IRREGULAR = {
     "mouse": "mice",
     "ox": "oxen",
     "person": "people",
+    "potato": "potatoes",
     "scarf": "scarves",
+    "tomato": "tomatoes",
     "tooth": "teeth",
     "wolf": "wolves",
     "woman": "women",
 }
-_SINGULAR_IN_S = {"atlas", "canvas", "christmas", "gas", "lens"}
+_SINGULAR_IN_S = {"atlas", "canvas", "christmas", "claus", "gas", "lens", "rhinoceros"}
 _SAID_AS_CONSONANT = ("eu", "one", "ufo", "uku", "uni", "us")
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
@@ -32,13 +42,20 @@ ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "
 def is_plural(name: str) -> bool:
     """Whether a name is a plural already, as "cherries" or "bunches of grapes" are."""
     word = _split(name)[1]
-    return word.endswith("s") and not word.endswith(("ss", "us", "is")) and word not in _SINGULAR_IN_S
+    return word == "skis" or (
+        word.endswith("s") and not word.endswith(("ss", "us", "is")) and word not in _SINGULAR_IN_S
+    )
+
+
+def is_uncountable(name: str) -> bool:
+    """Whether a name is of something that nobody counts, as "bread"."""
+    return _split(name)[1] in _UNCOUNTABLE
 
 
 def plural(name: str) -> str:
     """ "slice of pizza" -> "slices of pizza", "butterfly" -> "butterflies"; a plural stays as it is."""
     before, word, after = _split(name)
-    if is_plural(name) or word in _SAME:
+    if is_plural(name) or word in _SAME or word in _UNCOUNTABLE:
         return name
     if word in _IRREGULAR:
         word = _IRREGULAR[word]
@@ -52,8 +69,8 @@ def plural(name: str) -> str:
 
 
 def a(name: str) -> str:
-    """With the indefinite article: "a lemon", "an octopus", and "cherries" as they are."""
-    if is_plural(name):
+    """With the indefinite article: "a lemon", "an octopus", and "cherries" or "bread" as they are."""
+    if is_plural(name) or is_uncountable(name):
         return name
     vowel = name[0] in "aeiou" and not name.startswith(_SAID_AS_CONSONANT)
     return f"{'an' if vowel or name.startswith('hour') else 'a'} {name}"

@@ -14,7 +14,7 @@ import torch
 
 from .. import geometry, markup
 from ..chat import Chat
-from ..data.questions import KINDS, MASK, WEIGHTS, Question, ask
+from ..data.questions import KINDS, MASK, Question, ask, weights_of
 from ..data.scenes import HELD_OUT_SEED, Scene, World, make_scene
 from ..data.world import COLOURS, SHAPES
 from ..mask_tokenizer import MaskTokenizer
@@ -118,11 +118,12 @@ def held_out_questions(world: World, count: int, seed: int = 0) -> Iterator[tupl
     Kinds come as often as their weight in training, each at least once. A scene answers up to three
     questions of the kinds that are furthest behind.
     """
-    total = sum(WEIGHTS.values())
-    due = {kind: max(1, round(count * WEIGHTS[kind] / total)) for kind in KINDS}
+    weights = weights_of(world)
+    total = sum(weights.values())
+    due = {kind: max(1, round(count * weight / total)) for kind, weight in weights.items()}
     for number in itertools.count(HELD_OUT_SEED + seed):
-        wanted = [kind for kind in KINDS if due[kind] > 0]
-        wanted.sort(key=lambda kind: -due[kind] / WEIGHTS[kind])
+        wanted = [kind for kind, number in due.items() if number > 0]
+        wanted.sort(key=lambda kind: -due[kind] / weights[kind])
         if not wanted or number >= HELD_OUT_SEED + seed + MOST_SCENES * count:
             return
         scene = make_scene(number, world)

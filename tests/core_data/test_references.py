@@ -1,5 +1,7 @@
 """Phrases that point things out, on scenes laid out by hand, and the words they are made of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,6 +49,19 @@ def test_the_last_word_of_a_name_is_a_name() -> None:
     assert not references.is_absent(wild, "cat")
     assert references.is_absent(wild, "at"), "part of a word is no name"
     assert not references.is_absent(wild, "grey cat"), "it could be the plain cat"
+
+
+def test_textures_tell_figures_apart() -> None:
+    red, other = thing("red circle", 0, 0, 9, 9), thing("red circle", 50, 0, 60, 9)
+    star = thing("blue star", 100, 0, 120, 20)
+    plain, plain_star = replace(other, texture="plain"), replace(star, texture="plain")
+    both = scene(replace(red, texture="striped"), plain, plain_star)
+    found = phrases(references.by_colour_or_shape(both))
+    assert found["striped circle"] == found["striped red circle"] == (0,)
+    assert found["plain circle"] == found["plain red circle"] == (1,) and "circle" not in found
+    assert "plain star" not in found, "nobody would say so"
+    alike = scene(replace(red, texture="dotted"), replace(other, texture="dotted"))
+    assert not [phrase for phrase in phrases(references.by_colour_or_shape(alike)) if "dotted" in phrase]
 
 
 def test_colour_and_shape() -> None:
@@ -168,3 +183,9 @@ def test_articles_and_lists() -> None:
     assert not any(
         words.is_plural(name) for name in ("bus", "cactus", "compass", "bunch of grapes", "tennis")
     )
+
+
+def test_nobody_counts_bread() -> None:
+    assert words.is_uncountable("curry rice") and not words.is_uncountable("rice ball")
+    assert words.a("bread") == words.plural("bread") == "bread" and words.several(2, "bread") == "2 bread"
+    assert words.plural("sun behind a cloud") == "suns behind a cloud" and words.is_plural("skis")

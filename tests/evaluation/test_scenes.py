@@ -12,7 +12,7 @@ from PIL import Image
 
 from himtok_core import geometry, markup
 from himtok_core.chat import Chat
-from himtok_core.data.questions import KINDS, MASK, Question
+from himtok_core.data.questions import MASK, WEIGHTS, Question
 from himtok_core.data.scenes import HELD_OUT_SEED, Scene, World
 from himtok_core.evaluation import main, report, scenes
 from himtok_core.mask_tokenizer import MaskTokenizerConfig
@@ -47,7 +47,7 @@ def score_all(asked: list[tuple[Scene, Question]], answer) -> dict[str, scenes.K
 
 def test_questions_cover_all_kinds_on_held_out_scenes(questions: list[tuple[Scene, Question]]) -> None:
     counts = Counter(question.kind for _, question in questions)
-    assert set(counts) == set(KINDS)
+    assert set(counts) == set(WEIGHTS)
     assert counts["segment"] == max(counts.values()) and 110 <= len(questions) <= 130
     assert all(scene.seed >= HELD_OUT_SEED for scene, _ in questions)
     assert max(Counter(scene.seed for scene, _ in questions).values()) <= scenes.QUESTIONS_PER_SCENE
@@ -186,7 +186,7 @@ def test_the_table_names_the_bars_and_whether_they_are_met(questions: list[tuple
     tokenizer = scenes.TokenizerScores(9, {1: 0.3, 32: 0.9}, 700, 1024, 450.0)
     table = report.markdown(score_all(questions, truth), tokenizer)
     rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
-    assert set(KINDS) < set(rows)
+    assert set(WEIGHTS) < set(rows)
     assert "met: mean IoU at least 0.60" in rows["segment"] and "met: box IoU at least 0.60" in rows["box"]
     assert "met: at least 0.85" in rows["round trip, mean IoU of 9 masks"]
     falling = scenes.TokenizerScores(9, {1: 0.95, 32: 0.9}, 700, 1024, 450.0)
@@ -205,9 +205,9 @@ def test_a_model_is_evaluated_from_the_command_line(
     out = tmp_path / "out"
     assert main(["scenes", "--model", str(tmp_path / "model"), "--count", "1", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert all(f"| {kind} | 1 |" in shown for kind in KINDS) and "missed:" in shown
+    assert all(f"| {kind} | 1 |" in shown for kind in WEIGHTS) and "missed:" in shown
     result = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert result["count"] == len(result["questions"]) == len(KINDS)
+    assert result["count"] == len(result["questions"]) == len(WEIGHTS)
     assert result["kinds"]["segment"]["box_iou"] is None and 0 <= result["kinds"]["segment"]["mean_iou"] < 0.5
     pictures = sorted((out / "worst").glob("*.png"))
     assert pictures and all(Image.open(path).width >= 480 for path in pictures)
