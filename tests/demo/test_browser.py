@@ -197,6 +197,35 @@ def test_a_visitor_segments_asks_again_and_changes_the_length(page: Page) -> Non
     expect(page.locator(".stage.filled")).to_have_count(1)
 
 
+def test_a_visitor_refines_a_mask_and_compares(page: Page) -> None:
+    number, known = known_object()
+    pick_example(page, number)
+    ask(page, "Segment", known["name"])
+    truth = geometry.rle_to_mask(known["mask"])
+    before = downloaded_mask(page)
+    drawn = page.locator("#stage img.area").get_attribute("src")
+
+    page.locator("#refine input").check()
+    expect(page.locator("#refinement")).to_contain_text("IoU of the two")
+    expect(page.locator("#refinement")).to_contain_text(" ms")
+    expect(page.locator("#stage .before img.area")).to_have_attribute("src", drawn)
+    expect(page.locator("#stage .after img.area")).not_to_have_attribute("src", drawn)
+    after = downloaded_mask(page)
+    assert geometry.mask_iou(after, truth) > geometry.mask_iou(before, truth)
+
+    # The line between the two follows its slider.
+    line = page.locator("#stage .line")
+    middle = line.bounding_box()["x"]
+    page.locator("#line input[type=range]").fill("20")
+    page.wait_for_function(f"document.querySelector('#stage .line').getBoundingClientRect().x < {middle} - 20")
+
+    page.locator("#lengths [data-length='4']").click()
+    expect(page.locator("#stage .before img.area")).not_to_have_attribute("src", drawn)
+    page.locator("#refine input").uncheck()
+    expect(page.locator("#stage .before")).to_have_count(0)
+    expect(page.locator("#refinement")).to_be_empty()
+
+
 def test_a_file_that_is_no_picture_is_refused_with_a_message(page: Page, tmp_path: Path) -> None:
     pick_example(page, 0)
     shown = page.locator("img.picture").get_attribute("src")
