@@ -69,6 +69,8 @@ def _add_flags(parser: argparse.ArgumentParser, task: Task) -> None:
     parser.add_argument("--dtype", help="float32, bfloat16 or float16; what suits the device by default")
     parser.add_argument("--quantization", help="8bit or 4bit")
     parser.add_argument("--max-tiles", type=_positive, help="at most this many tiles a picture")
+    parser.add_argument("--refine", metavar="SAM",
+                        help="a SAM (file, folder or hub id) that draws every mask anew before it is scored")
     parser.add_argument("--mask-tokens", type=_positive, help="tokens of a mask, 1 to 32; the model's choice "
                         "by default")
     parser.add_argument("--max-new-tokens", type=_positive, default=task.max_new_tokens,

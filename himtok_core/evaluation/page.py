@@ -7,7 +7,6 @@ Whatever a model or a data set wrote is escaped. Which cases there are is `runne
 import base64
 import html
 import io
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from .segmentation import boundary
 
 SIDE = 360  # longest side of a drawn picture in pixels
 QUALITY = 80  # of its JPEG
+MOST_TEXT = 2000  # characters of a text that are shown
 RED, GREEN = (230, 40, 40), (0, 220, 60)
 HIDDEN = {"masks", "boxes", "prompt", "reply", "size", "id", "score"}  # of a row: drawn, or written elsewhere
 
@@ -62,7 +62,10 @@ def write(title: str, facts: dict[str, object], worst: Sequence[Case], best: Seq
 
 
 def draw(case: Case) -> Image.Image | None:
-    """The picture of a case with its masks and boxes, at most SIDE pixels wide and high; None without any."""
+    """The picture of a case with its masks and boxes, at most SIDE pixels wide and high; None without any.
+
+    Large ones are made smaller, small ones larger by a whole number.
+    """
     masks = [rle for rle in case.row.get("masks", []) if rle is not None]
     if case.picture is not None:
         size = case.picture.size
@@ -75,13 +78,13 @@ def draw(case: Case) -> Image.Image | None:
     for rle in masks:
         mask = mask_of(rle, size)
         pixels[mask] = 0.45 * pixels[mask] + 0.55 * np.array(RED)
-    scale = min(1.0, SIDE / max(size))
-    small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    drawn = Image.fromarray(pixels.astype(np.uint8)).resize(small)
-    outlined = np.asarray(drawn).copy()
+    scale = SIDE / max(size) if max(size) > SIDE else SIDE // max(size)
+    shown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    how = Image.Resampling.BICUBIC if scale < 1 else Image.Resampling.NEAREST
+    outlined = np.asarray(Image.fromarray(pixels.astype(np.uint8)).resize(shown, how)).copy()
     for mask in case.truth:
-        # Outlined after the picture became small, or a thin line would be lost.
-        outlined[boundary(np.asarray(Image.fromarray(mask).resize(small)))] = GREEN
+        # Outlined at the shown size, or a thin line would be lost.
+        outlined[boundary(np.asarray(Image.fromarray(mask).resize(shown)))] = GREEN
     drawn = Image.fromarray(outlined)
     for box in case.row.get("boxes", []):
         if box is not None:
@@ -98,7 +101,7 @@ def _figure(case: Case) -> str:
     parts.append(f'<span class="said">{_text(row.get("reply") or "")}</span><br>')
     numbers = {key: value for key, value in row.items() if key not in HIDDEN and value not in (None, [], "")}
     if numbers:
-        parts.append(f"<small>{_text(', '.join(f'{key} {_short(v)}' for key, v in numbers.items()))}</small>")
+        parts.append(f"<small>{_text(numbers)}</small>")
     return f"<figure>{''.join(parts)}</figure>"
 
 
@@ -108,10 +111,16 @@ def _text(value: object) -> str:
 
 
 def _short(value: object) -> str:
+    if value is None or value != value:  # None stands for nan where a row was read from disk
+        return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 2000 else f"{text[:2000]}…"
+    if isinstance(value, dict):
+        value = ", ".join(f"{name} {_short(item)}" for name, item in value.items())
+    elif isinstance(value, list | tuple):
+        value = " ".join(_short(item) for item in value)
+    text = str(value)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}…"
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -9,9 +9,11 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from PIL import Image
@@ -22,11 +24,12 @@ from ..data.problems import DataProblems
 from ..errors import DataError, HimtokError, PictureError, PromptError
 from ..generation.loading import find_checkpoint
 from ..images import open_picture
+from ..refine import PictureEmbedding, SamRefiner, refine_reply
 from ..reply import Reply
 from . import page, provenance
 from .rows import RowWriter, check_settings, merge_rows, read_rows, to_json
 from .saved import SavedReplies, row_of_reply
-from .task import Sample, Task
+from .task import REFERENCE, Sample, Task
 
 SHOWN = 12  # worst and best cases on the page
 # What may change between a killed run and the one that goes on without changing any row.
@@ -37,11 +40,8 @@ _PATIENCE = timedelta(hours=24)
 Refine = Callable[[Image.Image, Reply], Reply]
 
 
-def run(task: Task, options: argparse.Namespace, refine: Refine | None = None) -> dict:
+def run(task: Task, options: argparse.Namespace) -> dict:
     """Runs a task with the options of its command line and writes `rows.jsonl`, `results.json`, `index.html`.
-
-    Args:
-        refine: applied to every reply before it is scored, for masks that another model makes finer.
 
     Returns:
         What `results.json` holds; in all processes but the first an empty dict.
@@ -50,6 +50,8 @@ def run(task: Task, options: argparse.Namespace, refine: Refine | None = None) -
         DataError: the data cannot be used, or `options.out` holds a run made with other settings.
         CheckpointError, GenerationError: the model cannot be loaded or cannot go on; rows so far are kept.
     """
+    if options.predictions is not None and options.refine is not None:
+        raise DataError("Saved masks are scored as they are: leave out --refine, or --predictions.")
     began = time.perf_counter()
     state = PartialState(cpu=options.device == "cpu", timeout=_PATIENCE)
     problems = DataProblems(fatal=options.bad_data == "fail", quiet=not state.is_main_process)
@@ -69,7 +71,7 @@ def run(task: Task, options: argparse.Namespace, refine: Refine | None = None) -
     batches = [todo[start : start + options.batch] for start in starts]
     batches = batches[state.process_index :: state.num_processes]
     writer = RowWriter(folder, state.process_index)
-    source = _source(task, options, state, problems, refine) if batches else None
+    source = _source(task, options, state, problems) if batches else None
     asked = sum(len(batch) for batch in batches)
     ready = time.perf_counter()
     with tqdm(total=asked, desc=task.name, unit="sample", disable=not state.is_main_process) as bar:
@@ -136,11 +138,7 @@ Source = Callable[[Sequence[Sample]], Iterator[tuple[Sample, Reply]]]
 
 
 def _source(
-    task: Task,
-    options: argparse.Namespace,
-    state: PartialState,
-    problems: DataProblems,
-    refine: Refine | None,
+    task: Task, options: argparse.Namespace, state: PartialState, problems: DataProblems
 ) -> Source:
     """Where replies come from: a saved file or a model."""
     if options.predictions is not None:
@@ -150,7 +148,29 @@ def _source(
     if device is None and state.num_processes > 1:
         device = str(state.device)
     chat = load(options.model, device, options.dtype, options.quantization, max_tiles=options.max_tiles)
+    refine = None if options.refine is None else _refinement(options, chat.model.device)
     return lambda batch: _answered(task, chat, batch, options, problems, refine)
+
+
+def _refinement(options: argparse.Namespace, device: torch.device) -> Refine:
+    """SAM after the model: our own prompts, or in the reference's protocol its own, whose soft maps count."""
+    refiner = SamRefiner.from_pretrained(options.refine, device)
+    seen: list[tuple[Image.Image, PictureEmbedding]] = []  # the last picture, which often comes again
+
+    def refine(picture: Image.Image, reply: Reply) -> Reply:
+        if not seen or seen[0][0] is not picture:
+            seen[:] = [(picture, refiner.embed(picture))]
+        embedding = seen[0][1]
+        if options.protocol != REFERENCE:
+            return refine_reply(refiner, embedding, reply)
+        objects = list(reply.objects)
+        drawn = [place for place, item in enumerate(objects) if item.probability is not None]
+        finer = refiner.refine(embedding, [objects[place].probability for place in drawn], REFERENCE)
+        for place, new in zip(drawn, finer, strict=True):
+            objects[place] = replace(objects[place], mask=new.mask, probability=new.probability)
+        return replace(reply, objects=tuple(objects))
+
+    return refine
 
 
 def _saved(

@@ -243,3 +243,21 @@ def test_settings_may_change_while_there_are_no_rows(tmp_path: Path) -> None:
 
 def test_json_has_no_nan() -> None:
     assert to_json({"a": float("nan"), 3: [float("inf"), 1.5]}) == '{"a": null, "3": [null, 1.5]}'
+
+
+@pytest.mark.parametrize("protocol", ["field", "reference"])
+def test_masks_can_be_refined_before_they_are_scored(data: Path, tmp_path: Path, protocol: str) -> None:
+    flags = ["--limit", "2", "--protocol", protocol]
+    assert cli.main(res(data, tmp_path / "plain", *flags)) == 0
+    sam = str(ROOT / "assets" / "sam-mini")
+    assert cli.main(res(data, tmp_path / "refined", *flags, "--refine", sam)) == 0
+    plain, refined = rows_of(tmp_path / "plain"), rows_of(tmp_path / "refined")
+    assert [row["reply"] for row in plain] == [row["reply"] for row in refined]
+    assert [row["masks"] for row in plain] != [row["masks"] for row in refined]
+    assert [row["score"] for row in plain] != [row["score"] for row in refined]
+    assert results_of(tmp_path / "refined")["settings"]["refine"] == sam
+
+
+def test_saved_masks_are_not_refined(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(res(data, tmp_path, "--predictions", "x.json", "--refine", "sam")) == 2
+    assert "leave out --refine" in capsys.readouterr().err
