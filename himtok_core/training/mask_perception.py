@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
     """Writes the file and prints its statistics (the supplement, table 10) as JSON.
 
     Raises:
-        DataError: if a source cannot be used, nothing comes of it, or the file cannot be written.
+        DataError: for wrong arguments, or if a source cannot be used, nothing comes of it, or the file cannot
+            be written.
     """
     options = _parser().parse_args(argv)
     multiple = options.choices == "multiple"
@@ -44,10 +45,8 @@ def main(argv: list[str]) -> int:
     if not choices:
         raise DataError("No item can be made: an item needs four expressions of which three do not fit.")
     write_items(options.out, choices, multiple, rng, _encoder(chat))
-    sources = [path.name for path in options.refs] if options.refs else [f"{options.scenes} drawn scenes"]
+    sources = options.refs or [f"{options.scenes} drawn scenes"]
     facts = {"out": str(options.out), "choices": options.choices, "source": sources}
-    if options.split:
-        facts["split"] = options.split
     print(json.dumps({**facts, **statistics(choices), "problems": len(problems)}))
     return 0
 
@@ -56,8 +55,9 @@ def _objects(
     options: argparse.Namespace, chat: "Chat | None", problems: DataProblems
 ) -> Iterator[DescribedObject]:
     if options.refs:
-        for path in options.refs:
-            for split in options.split or [None]:
+        for source in options.refs:
+            path, splits = _splits(source)
+            for split in splits:
                 found = read_references(path, problems, split, options.instances)
                 yield from from_references(found, options.images, problems)
         return
@@ -73,6 +73,14 @@ def _objects(
             yield from from_scene(scene, f"{PICTURES}/{number}.png")
     except OSError as error:
         raise DataError(f"The scenes cannot be written to {folder}: {error.strerror or error}.") from error
+
+
+def _splits(source: str) -> tuple[Path, list[str | None]]:
+    """ "refs(unc).p@val,testA" -> the file and its splits; [None] stands for all of it."""
+    file, at, names = source.rpartition("@")
+    if not at or Path(source).exists():
+        return Path(source), [None]
+    return Path(file), names.split(",")
 
 
 def _chat(options: argparse.Namespace) -> "Chat | None":
@@ -99,20 +107,19 @@ def _encoder(chat: "Chat | None") -> Callable[[np.ndarray], str] | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m himtok_core data mask-perception",
         description="Make multiple-choice items: which expression means the object under a mask?",
     )
     # fmt: off
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--refs", type=Path, nargs="+", metavar="FILE",
-                        help="referring expressions: refs(unc).p, PSALM's JSON; several at once")
+    source.add_argument("--refs", nargs="+", metavar="FILE[@SPLIT,...]",
+                        help="referring expressions: 'refs(unc).p@val,testA', PSALM's JSON; several at once")
     source.add_argument("--scenes", type=_positive, metavar="COUNT", help="draw so many scenes instead")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE",
                         help="mask_perception.json as published, or a .jsonl of conversations to train on")
     parser.add_argument("--choices", choices=("single", "multiple"), default="single",
                         help="one right option, for tests, or one to three, for training (%(default)s)")
-    parser.add_argument("--split", nargs="+", help="of the expressions: val test, ... (default: all)")
     parser.add_argument("--instances", type=Path, metavar="FILE", help="COCO's instances.json")
     parser.add_argument("--images", type=Path, metavar="DIR", help="check that the pictures are there")
     parser.add_argument("--count", type=_positive, help="at most so many items (default: all)")
@@ -123,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
                         help="objects that cannot be used are left out, or end the command (%(default)s)")
     # fmt: on
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are the project's own kind of error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DataError(f"{message} (see {self.prog} --help)")
 
 
 def _positive(text: str) -> int:

@@ -126,11 +126,11 @@ def build(capsys: pytest.CaptureFixture, *flags: str) -> dict:
 
 def test_items_from_referring_expressions(refs: Path, capsys: pytest.CaptureFixture) -> None:
     out, images = refs.parent / "made" / "map.json", refs.parent / "train2014"
-    flags = ("--refs", str(refs), "--split", "val", "--images", str(images), "--out", str(out))
+    flags = ("--refs", f"{refs}@val", "--images", str(images), "--out", str(out))
     facts = build(capsys, *flags, "--count", "16")
     assert facts["items"] == 16 and facts["letters"] == dict.fromkeys("ABCD", 4)
     assert facts["positives"] == {"1": 16} and facts["problems"] == 0
-    assert (facts["choices"], facts["source"], facts["split"]) == ("single", ["refs(unc).p"], ["val"])
+    assert (facts["choices"], facts["source"]) == ("single", [f"{refs}@val"])
 
     expressions = {
         entry["ann_id"]: {sentence["sent"] for sentence in entry["sentences"]}
@@ -152,6 +152,16 @@ def test_items_from_referring_expressions(refs: Path, capsys: pytest.CaptureFixt
     assert out.read_text() == first
     build(capsys, *flags, "--count", "16", "--seed", "1")
     assert out.read_text() != first
+
+
+def test_splits_and_data_sets_come_together(refs: Path, capsys: pytest.CaptureFixture) -> None:
+    """An object of two files is one object, so no item of it comes twice."""
+    out = str(refs.parent / "map.json")
+    val = build(capsys, "--refs", f"{refs}@val", "--out", out)
+    both = build(capsys, "--refs", f"{refs}@val,train", "--out", out)
+    again = build(capsys, "--refs", f"{refs}@train", str(refs), "--out", out)
+    assert (val["objects"], both["objects"], again["objects"]) == (8, 16, 16)
+    assert (val["items"], both["items"], again["items"]) == (24, 48, 48)
 
 
 def test_training_conversations(refs: Path, capsys: pytest.CaptureFixture) -> None:
@@ -198,8 +208,11 @@ def test_what_cannot_be_built_is_said_in_one_line(
     refs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     flags = ["data", "mask-perception", "--out", str(tmp_path / "map.json"), "--refs"]
-    assert cli.main([*flags, str(refs), "--split", "test"]) == 2
+    assert cli.main([*flags, f"{refs}@val,test"]) == 2
     assert cli.main([*flags, str(tmp_path / "nothing.p")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "no split 'test'" in lines[0] and "nothing.p" in lines[1]
+    assert cli.main([*flags, str(refs), "--count", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: argument --count: a whole number of at least 1")
