@@ -37,9 +37,10 @@ LEVELS = 3  # random levels of a mask in the hierarchical mask loss
 class Stage:
     """What the stages differ in.
 
-    lr: peak learning rate (section D). total_batch: samples of an optimizer step. max_tiles: of a picture.
-    max_length: tokens of a sample. mask_loss_weight: of the hierarchical mask loss; the de-tokenizer learns
-    where it is above 0. The rest of the mask tokenizer never does, so that tokens keep their meaning.
+    lr: peak learning rate (the paper, section D). The rest is the reference implementation's: total_batch,
+    samples of an optimizer step; max_tiles of a picture; max_length, tokens of a sample; mask_loss_weight of
+    the hierarchical mask loss. The de-tokenizer learns where that is above 0. The rest of the mask tokenizer
+    never does, so that tokens keep their meaning.
     """
 
     lr: float
@@ -224,8 +225,8 @@ def main(argv: list[str]) -> int:
         "data": {"help": "JSON file that names the data sets: root, annotation, repeat_time"},
         "steps": {"help": "optimizer steps; once over the data if not given", "type": int},
         "batch": {"help": "samples that a device takes at once"},
-        "total_batch": {"help": "samples of an optimizer step; as in the paper if not given", "type": int},
-        "lr": {"help": "peak learning rate; as in the paper if not given", "type": float},
+        "total_batch": {"help": "samples of an optimizer step; the stage's if not given", "type": int},
+        "lr": {"help": "peak learning rate; the stage's if not given", "type": float},
         "lora": {"help": "learn low-rank adapters of this rank only (peft)", "type": int},
         "gradient_checkpointing": {"help": "compute layers again to save memory", "action": "store_true"},
         "mixed_precision": {"help": "bf16 or no; as accelerate is set up if not given",

@@ -70,7 +70,9 @@ def mask_losses(
     last = indices[-1]
     kept = torch.zeros_like(probabilities)
     kept[:, :last] = probabilities[:, :last]
-    levels = drawing_loss(_drawn(tokenizer, kept), level_label(targets, last))
+    with torch.autocast(targets.device.type, enabled=False):
+        label = level_label(targets, last)
+    levels = drawing_loss(_drawn(tokenizer, kept), label)
     return complete, levels * len(indices)
 
 

@@ -90,13 +90,19 @@ class StageModel(torch.nn.Module):
         return hierarchical_mask_loss(tokenizer, probabilities, targets, levels)
 
 
+def full_precision(tensor: torch.Tensor) -> torch.autocast:
+    """No mixed precision on the tensor's device: for targets, which nothing is gained by rounding."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
 def with_mask_tokens(
     network: HimtokForConditionalGeneration, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and labels (B, T) with the tokens of the masks in their runs: a run of n tokens gets the first n."""
+    """Ids and labels (B, T) with the tokens of the masks in their runs; a run of n gets the first n."""
     ids, labels = batch["input_ids"].clone(), batch["labels"].clone()
     if len(batch["filled"]):
-        tokens = network.mask_tokenizer.encode(batch["masks"]) + network.config.first_mask_id
+        with full_precision(ids):
+            tokens = network.mask_tokenizer.encode(batch["masks"]) + network.config.first_mask_id
         for row, place, length, mask in batch["filled"].tolist():
             span = slice(place, place + length)
             ids[row, span] = tokens[mask, :length]
@@ -123,5 +129,6 @@ def hierarchical_mask_loss(
     codes = tokenizer.quantize.expectation(probabilities.to(tokenizer.dtype))
     lengths = lengths.flatten()
     logits = tokenizer.draw_logits(codes.repeat_interleave(each, dim=0), lengths).float()
-    labels = grained_labels(targets.repeat_interleave(each, dim=0), lengths)
+    with full_precision(targets):
+        labels = grained_labels(targets.repeat_interleave(each, dim=0), lengths)
     return each * mask_loss(logits, labels, DICE_WEIGHT)

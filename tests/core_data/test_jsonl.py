@@ -91,7 +91,8 @@ def test_bad_lines(tmp_path: Path, row: dict | str, complaint: str) -> None:
 def test_meta_file(tmp_path: Path) -> None:
     lines(tmp_path, {"conversations": [{"from": "human", "value": "Hi."}, SAID]})
     entry = {"root": "there", "annotation": str(tmp_path / "lines.jsonl")}
-    meta = {"plain": entry, "more": {**entry, "repeat_time": 0.3, "data_augment": True, "max_dynamic_patch": 6}}
+    more = {**entry, "repeat_time": 0.3, "data_augment": True, "max_dynamic_patch": 6}
+    meta = {"plain": entry, "more": more}
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     plain, more = read_meta(tmp_path / "meta.json")
     assert (plain.name, plain.root, plain.repeat, plain.augment) == ("plain", Path("there"), 1.0, False)
