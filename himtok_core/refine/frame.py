@@ -15,13 +15,15 @@ class Frame:
     """One picture in the square input of a SAM.
 
     size: (width, height) of the picture. inner: (width, height) of the part of the input that it fills, from
-    the top left corner. side: of the input. mask_side: of SAM's mask prompt and masks.
+    the top left corner. side: of the input. mask_side: of SAM's mask prompt and masks. stretched: whether it
+    fills the input whatever its shape.
     """
 
     size: tuple[int, int]
     inner: tuple[int, int]
     side: int
     mask_side: int
+    stretched: bool
 
     @classmethod
     def of(cls, size: tuple[int, int], config: SamConfig) -> "Frame":
@@ -30,11 +32,12 @@ class Frame:
         inner = tuple(max(1, int(length * config.image_size / longest + 0.5)) for length in size)
         if config.stretch:
             inner = (config.image_size, config.image_size)
-        return cls(size, inner, config.image_size, config.mask_size)
+        return cls(size, inner, config.image_size, config.mask_size, config.stretch)
 
     def enter(self, picture: Image.Image) -> torch.Tensor:
         """An RGB picture -> the part of the input that it fills: uint8 (3, height, width)."""
-        way = Image.Resampling.BICUBIC if self.inner == (self.side, self.side) else Image.Resampling.BILINEAR
+        # As the reference implementation and public SAM do.
+        way = Image.Resampling.BICUBIC if self.stretched else Image.Resampling.BILINEAR
         return torch.from_numpy(np.array(picture.resize(self.inner, way))).permute(2, 0, 1)
 
     def enter_maps(self, maps: torch.Tensor) -> torch.Tensor:

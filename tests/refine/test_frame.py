@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from segment_anything.utils.transforms import ResizeLongestSide
 
 from himtok_core.refine import SamConfig
 from himtok_core.refine.frame import Frame
@@ -43,9 +44,15 @@ def test_stretched_picture_fills_the_square() -> None:
     assert frame.enter_maps(torch.ones(1, 64, 64)).min() == 1
 
 
-def test_padded_sides_are_the_package_s() -> None:
-    from segment_anything.utils.transforms import ResizeLongestSide
+@pytest.mark.parametrize("size", [(60, 60), (300, 200), (31, 90)])
+def test_padded_pixels_are_the_package_s(size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    ours = Frame.of(size, PUBLIC_TINY).enter(Image.fromarray(picture))
+    theirs = ResizeLongestSide(PUBLIC_TINY.image_size).apply_image(picture)
+    assert np.array_equal(ours.permute(1, 2, 0), theirs)
 
+
+def test_padded_sides_are_the_package_s() -> None:
     config = replace(PUBLIC_TINY, image_size=1024)
     for width, height in SIZES:
         theirs = ResizeLongestSide.get_preprocess_shape(height, width, 1024)
