@@ -15,7 +15,12 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 SPACE_COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
-IMPORT_NAMES = {"pillow": "PIL", "resvg-py": "resvg_py", "segment-anything": "segment_anything"}
+IMPORT_NAMES = {
+    "pillow": "PIL",
+    "resvg-py": "resvg_py",
+    "scikit-image": "skimage",
+    "segment-anything": "segment_anything",
+}
 # Not imported by us but by what we call: device maps, quantisation, SAM weights, image processing.
 USED_INDIRECTLY = {"accelerate", "bitsandbytes", "segment-anything", "torchvision"}
 BUILD_ONLY = {"resvg_py"}  # rasterises the sprites once; what runs reads the result
