@@ -14,10 +14,12 @@ import numpy as np
 
 from .. import geometry
 from ..errors import DataError
+from .follow_ups import MOST_TURNS, converse
 from .questions import Question, ask_some
-from .scenes import Scene, World, make_scene
+from .scenes import Scene, make_scene
+from .world import WORLDS, World
 
-QUESTIONS = 6  # conversations a scene, at most
+QUESTIONS = 6  # about a scene, at most
 SIDES = (64, 2048)  # smallest and largest side of a picture in pixels
 SOURCES = "Drawn from Fluent Emoji (MIT), Noto Emoji (Apache-2.0) and Twemoji (CC BY 4.0); see assets/sprites"
 
@@ -41,27 +43,32 @@ def categories(world: World) -> list[dict]:
     return [{"id": i, "name": name, "supercategory": kind} for i, (name, kind) in enumerate(kinds, 1)]
 
 
-def conversation(image: str, scene: Scene, question: Question) -> dict:
-    """One question and its answer as a line of the usual instruction data.
+def conversation(image: str, scene: Scene, questions: list[Question]) -> dict:
+    """Questions and their answers as a line of the usual instruction data.
 
     Returns:
-        "image", "width", "height", "kind"; "conversations": the two turns, where `<image>` stands for the
+        "image", "width", "height"; "conversations": two turns a question, where `<image>` stands for the
         picture and `<mask>` for a mask run; "masks": COCO RLE of each `<mask>` in the order of the text;
-        "mask_tokens": tokens of the answer's runs where the question asks for a number, else null.
+        "kinds": of each question; "mask_tokens": of each question the tokens of its answer's runs where it
+        asks for a number, else null.
     """
     width, height = scene.size
-    masks = (*question.prompt_masks, *question.answer_masks)
+    masks = [mask for question in questions for mask in (*question.prompt_masks, *question.answer_masks)]
+    turns = []
+    for question in questions:
+        opening = "" if turns else "<image>\n"
+        turns += [
+            {"from": "human", "value": f"{opening}{question.prompt}"},
+            {"from": "gpt", "value": question.answer},
+        ]
     return {
         "image": image,
         "width": width,
         "height": height,
-        "kind": question.kind,
-        "conversations": [
-            {"from": "human", "value": f"<image>\n{question.prompt}"},
-            {"from": "gpt", "value": question.answer},
-        ],
+        "kinds": [question.kind for question in questions],
+        "conversations": turns,
         "masks": [geometry.mask_to_rle(mask) for mask in masks],
-        "mask_tokens": question.mask_tokens,
+        "mask_tokens": [question.mask_tokens for question in questions],
     }
 
 
@@ -70,7 +77,7 @@ def export(folder: Path, seeds: range, world: World, size: tuple[int, int] | Non
 
     Args:
         folder: made if it is not there. seeds: one scene each.
-        size: (width, height) of every picture; None lets each scene choose its own, at about 160 x 160.
+        size: (width, height) of every picture; None lets each scene choose its own.
 
     Returns:
         How many "images", "annotations" and "conversations" were written.
@@ -102,8 +109,8 @@ def export(folder: Path, seeds: range, world: World, size: tuple[int, int] | Non
                         "iscrowd": 0,
                     }
                 )
-            for question in ask_some(scene, np.random.default_rng([seed, 2]), world, QUESTIONS):
-                lines.append(json.dumps(conversation(name, scene, question)))
+            for questions in _conversations(scene, world):
+                lines.append(json.dumps(conversation(name, scene, questions)))
             if number % 100 == 0:
                 print(f"{number} of {len(seeds)} scenes", file=sys.stderr, flush=True)
         info = {"description": SOURCES}
@@ -113,6 +120,15 @@ def export(folder: Path, seeds: range, world: World, size: tuple[int, int] | Non
     except OSError as error:
         raise DataError(f"The scenes cannot be written to {folder}: {error.strerror or error}.") from error
     return {"images": len(images), "annotations": len(annotations), "conversations": len(lines)}
+
+
+def _conversations(scene: Scene, world: World) -> list[list[Question]]:
+    """One question each in the small world; in the full one a conversation of up to six turns."""
+    rng = np.random.default_rng([scene.seed, 2])
+    if not world.every_question:
+        return [[question] for question in ask_some(scene, rng, world, QUESTIONS)]
+    turns = converse(scene, rng, world, int(rng.integers(1, MOST_TURNS + 1)))
+    return [turns] if turns else []
 
 
 def main(argv: list[str]) -> int:
@@ -128,10 +144,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--count", type=_number, required=True, help="number of pictures")
     parser.add_argument("--seed", type=_number, default=0, help="of the first picture; the others count up")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
-    parser.add_argument("--size", type=_size, help="WIDTHxHEIGHT (default: various, about 160 x 160)")
+    parser.add_argument("--world", choices=sorted(WORLDS), default="mini", help="(%(default)s)")
+    parser.add_argument("--size", type=_size, help="WIDTHxHEIGHT (default: various)")
     options = parser.parse_args(argv)
     seeds = range(options.seed, options.seed + options.count)
-    written = export(options.out, seeds, World(), options.size)
+    written = export(options.out, seeds, WORLDS[options.world](), options.size)
     print(json.dumps({"out": str(options.out), **written}))
     return 0
 

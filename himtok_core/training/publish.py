@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..data.scenes import World
+from ..data.world import WORLDS, World
 from ..errors import CheckpointError
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
 from ..mask_tokenizer import MaskTokenizer
@@ -24,10 +24,11 @@ def concept_entries(world: World) -> list[dict]:
     return drawings + [{"name": name} for name in world.figures]
 
 
-def publish(run: Path, target: Path, mask_tokenizer: Path | None = None) -> None:
+def publish(run: Path, target: Path, world: World, mask_tokenizer: Path | None = None) -> None:
     """Write the model of a language-model run to `target` in float16, with `concepts.json`.
 
     Args:
+        world: what the run saw scenes of.
         mask_tokenizer: folder of a mask tokenizer with the run's codes whose decoder has learned on.
 
     Raises:
@@ -42,7 +43,7 @@ def publish(run: Path, target: Path, mask_tokenizer: Path | None = None) -> None
     model.generation_config.do_sample = False
     model.save_pretrained(target)
     HimtokProcessor.from_pretrained(run / "model").save_pretrained(target)
-    lines = ",\n".join(json.dumps(entry) for entry in concept_entries(World()))
+    lines = ",\n".join(json.dumps(entry) for entry in concept_entries(world))
     (target / "concepts.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
@@ -52,8 +53,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished lmm run")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--mask-tokenizer", type=Path, help="the run's, if its decoder has learned on")
+    parser.add_argument("--world", choices=sorted(WORLDS), default="mini", help="of the run (%(default)s)")
     options = parser.parse_args(argv)
-    publish(options.run, options.out, options.mask_tokenizer)
+    publish(options.run, options.out, WORLDS[options.world](), options.mask_tokenizer)
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(json.dumps({"folder": str(options.out), "bytes": size}))
     return 0

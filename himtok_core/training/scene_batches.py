@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from .. import markup
-from ..data.questions import MASK, Question, ask_some
+from ..data.follow_ups import MOST_TURNS, converse
+from ..data.questions import MASK, Question
 from ..data.scenes import Scene, World, make_scene
 from ..geometry import stretch_mask
 from ..lmm import HimtokProcessor
@@ -124,7 +125,7 @@ class Branch:
 
 
 # Answers to these are about the picture as a whole.
-NOT_POINTING = ("absent", "describe", "count", "yes_no")
+NOT_POINTING = ("absent", "describe", "count", "yes_no", "list_masks", "how_many_of_them")
 
 
 class QuestionWriter:
@@ -211,9 +212,9 @@ class ConversationBatches:
 
     Args:
         patches: makes the pictures' side of a batch.
-        questions: conversations a picture.
-        weights: how often each kind of question is asked, by kind.
-        second_turn: share of conversations with another question after the first.
+        questions: about each picture, all its conversations together.
+        weights: how often each kind of question that stands alone is asked, by kind.
+        next_turn: share of conversations that go on after a turn, up to six of them.
     """
 
     def __init__(
@@ -221,10 +222,10 @@ class ConversationBatches:
         patches: PatchBatches,
         questions: int,
         weights: dict[str, float],
-        second_turn: float,
+        next_turn: float,
     ):
         self.patches, self.writer = patches, QuestionWriter(patches.processor)
-        self.questions, self.weights, self.second_turn = questions, weights, second_turn
+        self.questions, self.weights, self.next_turn = questions, weights, next_turn
 
     def draw(self, step: int) -> Drawn:
         """What can be made without the mask tokenizer, and so by another process."""
@@ -233,11 +234,14 @@ class ConversationBatches:
         scenes = [make_scene(int(rng.integers(2**29)), world) for _ in range(self.patches.scenes)]
         chosen: list[tuple[int, list[Question]]] = []
         for index, scene in enumerate(scenes):
-            asked = ask_some(scene, rng, world, self.questions, self.weights)
-            while asked:
-                turns = 2 if len(asked) > 1 and rng.random() < self.second_turn else 1
-                chosen.append((index, asked[:turns]))
-                asked = asked[turns:]
+            left = self.questions
+            while left > 0:
+                turns = int(min(rng.geometric(1 - self.next_turn), MOST_TURNS, left))
+                asked = converse(scene, rng, world, turns, self.weights)
+                if not asked:
+                    break  # the scene supports none of the kinds
+                chosen.append((index, asked))
+                left -= len(asked)
         size = self.patches.mask_size
         questions = [question for _, asked in chosen for question in asked]
         given = [stretch_mask(mask, size) for question in questions for mask in question.prompt_masks]

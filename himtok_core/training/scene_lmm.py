@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.questions import WEIGHTS, ask
-from ..data.scenes import HELD_OUT_SEED, World, make_scene
+from ..data.questions import ask, weights_of
+from ..data.scenes import HELD_OUT_SEED, make_scene
+from ..data.world import WORLDS, World
 from ..geometry import box_iou, scale_box_to_pixels, stretch_mask
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
 from ..markup import BoxSpan, MaskSpan, parse
@@ -30,8 +31,8 @@ from .vision import name_token_ids
 
 # First where things are, in few tokens; then everything.
 BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count": 0.5, "yes_no": 0.5}
-ALL = {**WEIGHTS, "segment": 9.0, "box": 6.0, "segment_then_box": 3.0}
-TASKS = {"boxes": BOXES, "all": ALL}
+MORE_OF = {"segment": 9.0, "box": 6.0, "segment_then_box": 3.0}
+TASKS = ("boxes", "all")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Settings:
     steps: int = 4000
     scenes: int = 10
     questions: int = 8
-    second_turn: float = 0.15
+    next_turn: float = 0.15
+    world: str = "mini"
     seed: int = 0
     lr: float = 1e-3
     muon_lr: float = 2e-3
@@ -123,7 +125,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     device = training_device()
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
-    world = World()
+    world = WORLDS[settings.world]()
     init = Path(settings.init)
     processor = HimtokProcessor.from_pretrained(init / "model")
     model = HimtokForConditionalGeneration.from_pretrained(init / "model", dtype=torch.float32).to(device)
@@ -152,7 +154,8 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     numbers = torch.tensor(processor.tokenizer.convert_tokens_to_ids(numbers), device=device)
     grid = round(model.config.image_seq_length**0.5)
     patches = PatchBatches(processor, world, settings.scenes, settings.seed, grid, mask_config.mask_size)
-    batches = ConversationBatches(patches, settings.questions, TASKS[settings.tasks], settings.second_turn)
+    weights = BOXES if settings.tasks == "boxes" else {**weights_of(world), **MORE_OF}
+    batches = ConversationBatches(patches, settings.questions, weights, settings.next_turn)
     language = torch.nn.ModuleDict({"layers": model.model.language_model, "head": model.lm_head})
     vision = torch.nn.ModuleDict(
         {"tower": model.model.vision_tower, "projector": model.model.multi_modal_projector, "heads": heads}
@@ -238,10 +241,12 @@ def main(argv: list[str]) -> int:
     flags = {
         "init": {"help": "folder of the run to start from (vision, or an earlier scene-lmm)"},
         "mask_tokenizer": {"help": "folder of a trained mask tokenizer"},
-        "tasks": {"help": "boxes first, then all", "choices": sorted(TASKS)},
+        "tasks": {"help": "boxes first, then all", "choices": TASKS},
         "steps": {"help": "optimizer steps"},
         "scenes": {"help": "pictures a step"},
-        "questions": {"help": "conversations a picture"},
+        "questions": {"help": "questions a picture"},
+        "next_turn": {"help": "share of conversations that go on after a turn"},
+        "world": {"help": "what scenes are made of", "choices": sorted(WORLDS)},
         "seed": {"help": "of the batches"},
     }
     return run_recipe("scene-lmm", __doc__.splitlines()[0], Settings, train, flags, argv)

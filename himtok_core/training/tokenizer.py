@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ..data.scenes import HELD_OUT_SEED, World
+from ..data.scenes import HELD_OUT_SEED
+from ..data.world import WORLDS
 from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
 from .command import run_recipe
 from .losses import mask_loss
@@ -44,6 +45,7 @@ class Settings:
     restart_every: int = 20
     codes_fixed_from: int | None = None
     photo_masks: str | None = None
+    world: str = "mini"
 
 
 class CodebookTracker:
@@ -116,7 +118,7 @@ def train(
     torch.manual_seed(settings.seed)
     model = MaskTokenizer(config or MaskTokenizerConfig.mini()).to(device)
     model.quantize.requires_grad_(False)  # follows by moving averages instead
-    size, world = model.config.mask_size, World()
+    size, world = model.config.mask_size, WORLDS[settings.world]()
     photos = load_photo_masks(Path(settings.photo_masks), size) if settings.photo_masks else None
     batches = MaskBatches(world, size, settings.batch, settings.seed, photos)
     held_out = [mask for seed in range(150) for mask in scene_masks(HELD_OUT_SEED + seed, world, size)]
@@ -197,6 +199,7 @@ def main(argv: list[str]) -> int:
         "batch": {"help": "masks a step"},
         "seed": {"help": "of weights and batches"},
         "photo_masks": {"help": "JSON file of masks to mix in"},
+        "world": {"help": "what scenes are made of", "choices": sorted(WORLDS)},
         "codes_fixed_from": {"help": "step from which only the decoder learns", "type": int},
     }
     return run_recipe("tokenizer", __doc__.splitlines()[0], Settings, train, flags, argv)

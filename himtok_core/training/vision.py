@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.follow_ups import MOST_TURNS, converse
 from ..data.questions import ask_some
-from ..data.scenes import HELD_OUT_SEED, World, make_scene
+from ..data.scenes import HELD_OUT_SEED, make_scene
+from ..data.world import WORLDS, World
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
 from ..mask_tokenizer import MaskTokenizerConfig
 from .command import run_recipe
@@ -33,6 +35,7 @@ class Settings:
     seed: int = 0
     lr: float = 1e-3
     muon_lr: float = 2e-3
+    world: str = "mini"
 
 
 def vocabulary_texts(world: World, scenes: int = 1500) -> list[str]:
@@ -40,7 +43,8 @@ def vocabulary_texts(world: World, scenes: int = 1500) -> list[str]:
     rng = np.random.default_rng(0)
     texts = []
     for seed in range(scenes):
-        for question in ask_some(make_scene(seed, world), rng, world, 12):
+        scene = make_scene(seed, world)
+        for question in [*ask_some(scene, rng, world, 12), *converse(scene, rng, world, MOST_TURNS)]:
             texts += [question.prompt, question.answer]
     names = [*world_names(world), *(s for concept in world.concepts for s in concept.synonyms)]
     return texts + [f"{form}{name}" for name in names for form in ("", "a ", "a ")] * 2
@@ -57,7 +61,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     device = training_device()
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
-    world = World()
+    world = WORLDS[settings.world]()
     if (folder / "model").exists():
         processor = HimtokProcessor.from_pretrained(folder / "model")
     else:
@@ -126,5 +130,6 @@ def main(argv: list[str]) -> int:
         "steps": {"help": "optimizer steps"},
         "scenes": {"help": "pictures a step"},
         "seed": {"help": "of weights and batches"},
+        "world": {"help": "what scenes are made of", "choices": sorted(WORLDS)},
     }
     return run_recipe("vision", __doc__.splitlines()[0], Settings, train, flags, argv)

@@ -62,14 +62,15 @@ def test_conversations_have_a_mask_for_every_placeholder(folder: Path, lines: li
     assert {line["image"] for line in lines} == {f"{seed}.png" for seed in SEEDS}
     assert sum(bool(line["masks"]) for line in lines) > 10
     for line in lines:
-        human, model = line["conversations"]
-        assert (human["from"], model["from"]) == ("human", "gpt")
-        assert human["value"].startswith("<image>\n") and human["value"].count("<image>") == 1
-        assert (human["value"] + model["value"]).count("<mask>") == len(line["masks"])
+        assert [turn["from"] for turn in line["conversations"]] == ["human", "gpt"] * len(line["kinds"])
+        text = "".join(turn["value"] for turn in line["conversations"])
+        assert text.startswith("<image>\n") and text.count("<image>") == 1
+        assert text.count("<mask>") == len(line["masks"])
         for mask in line["masks"]:
             decoded = coco_mask.decode(mask)
             assert decoded.shape == (line["height"], line["width"]) and decoded.any()
-        assert line["mask_tokens"] is None or 1 <= line["mask_tokens"] <= 32
+        assert len(line["mask_tokens"]) == len(line["kinds"])
+        assert all(count is None or 1 <= count <= 32 for count in line["mask_tokens"])
 
 
 def test_masks_of_conversations_are_made_of_objects(lines: list[dict]) -> None:
@@ -84,6 +85,15 @@ def test_the_same_command_writes_the_same_files(folder: Path, tmp_path: Path) ->
     assert cli.main(["scenes", "--count", "8", "--seed", "20", "--out", str(tmp_path)]) == 0
     for name in ("annotations.json", "conversations.jsonl", "images/22.png"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_scenes_of_the_full_world_come_with_whole_conversations(tmp_path: Path) -> None:
+    assert cli.main(["scenes", "--world", "full", "--count", "6", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "conversations.jsonl").read_text(encoding="utf-8")
+    turns = [len(json.loads(line)["kinds"]) for line in text.splitlines()]
+    assert len(turns) == 6 and max(turns) > 2 and all(1 <= count <= 6 for count in turns)
+    listed = json.loads((tmp_path / "annotations.json").read_text(encoding="utf-8"))
+    assert len(listed["categories"]) > 900 and len(listed["images"]) == 6
 
 
 def test_what_was_written_is_said_as_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from himtok_core.data.questions import MASK, WEIGHTS, Question, ask_some
+from himtok_core.data.follow_ups import KINDS as FOLLOW_UPS
+from himtok_core.data.questions import MASK, WEIGHTS, Question, ask_some, weights_of
 from himtok_core.data.scenes import World, make_scene
 from himtok_core.geometry import stretch_mask
 from himtok_core.lmm import HimtokProcessor
@@ -31,7 +32,7 @@ SCENES = 4
 @pytest.fixture(scope="module")
 def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
     patches = PatchBatches(processor, world, SCENES, seed=0, grid=8, mask_size=32)
-    return ConversationBatches(patches, questions=8, weights=WEIGHTS, second_turn=0.5)
+    return ConversationBatches(patches, questions=8, weights=WEIGHTS, next_turn=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_a_question_for_n_tokens_has_runs_of_n(
 ) -> None:
     weights = {"segment_with_length": 1.0}
     patches = PatchBatches(processor, world, 3, seed=1, grid=8, mask_size=32)
-    batches = ConversationBatches(patches, 4, weights, second_turn=0.0)
+    batches = ConversationBatches(patches, 4, weights, next_turn=0.0)
     branches, masks = batches.speak(batches.draw(0), mask_tokenizer)
     assert len(branches) > 5
     lengths = set()
@@ -157,11 +158,26 @@ def test_a_batch_is_a_function_of_its_step(
     assert not torch.equal(batches.draw(1).pixel_values, drawn.pixel_values)
 
 
-def test_some_conversations_have_a_second_turn(batch: tuple, processor: HimtokProcessor) -> None:
+def test_conversations_go_on_for_several_turns(batch: tuple, processor: HimtokProcessor) -> None:
     branches, _ = batch
     end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     turns = [branch.labels.count(end) for branch in branches]
-    assert set(turns) == {1, 2} and {branch.scene for branch in branches} == set(range(SCENES))
+    assert 1 in turns and max(turns) > 2 and {branch.scene for branch in branches} == set(range(SCENES))
+    assert sum(turns) == 8 * SCENES
+
+
+def test_turns_of_the_full_world_lean_on_one_another(
+    processor: HimtokProcessor, mask_tokenizer: MaskTokenizer
+) -> None:
+    patches = PatchBatches(processor, World.full(), 3, seed=0, grid=8, mask_size=32)
+    batches = ConversationBatches(patches, 12, weights_of(World.full()), next_turn=0.8)
+    drawn = batches.draw(0)
+    lengths = [len(asked) for _, asked in drawn.chosen]
+    assert max(lengths) > 3 and sum(lengths) == 36
+    leaning = [question for _, asked in drawn.chosen for question in asked if question.kind in FOLLOW_UPS]
+    assert len(leaning) > 5
+    branches, masks = batches.speak(drawn, mask_tokenizer)
+    assert sorted(i for branch in branches for *_, i in branch.runs) == list(range(len(masks)))
 
 
 def test_looks_name_the_objects_of_the_answer(

@@ -54,7 +54,7 @@ def heads(processor: HimtokProcessor, world: World) -> DenseHeads:
 @pytest.fixture(scope="module")
 def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
     patches = PatchBatches(processor, world, 2, seed=0, grid=8, mask_size=32)
-    return ConversationBatches(patches, 5, WEIGHTS, second_turn=0.4)
+    return ConversationBatches(patches, 5, WEIGHTS, next_turn=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,8 @@ def test_looking_counts_the_words_of_answers_about_objects(
             for start, end, _ in branch.looks:
                 expected[start - 1 : end - 1] = True
             for states in (halfway, below):
-                assert torch.equal(states.grad[row].abs().sum(-1) > 0, expected)
+                reached = torch.zeros_like(states) if states.grad is None else states.grad
+                assert torch.equal(reached[row].abs().sum(-1) > 0, expected)
     nothing = replace(targets, owner=torch.full_like(targets.owner, -1))
     assert looking_loss(heads, groups, computed["visual"], nothing)[0].item() == 0
 
