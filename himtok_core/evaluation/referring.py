@@ -5,6 +5,7 @@ files are `data.refcoco`'s work.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,8 +38,8 @@ class ReferringSegmentation(Task):
 
     def samples(self, options: argparse.Namespace, problems: DataProblems) -> Iterator[Sample]:
         """One sample for each expression (or each object, in the reference's protocol)."""
-        found = read_references(options.data, problems, options.split, options.instances)
-        for truth in found:
+        seen: Counter[str] = Counter()
+        for truth in read_references(options.data, problems, options.split, options.instances):
             if not truth.annotations:
                 problems.report(truth.where, "nothing fits the expression, which is a case for gres")
                 continue
@@ -49,7 +50,7 @@ class ReferringSegmentation(Task):
                 except DataError as error:
                     problems.report(truth.where, str(error))
                     continue
-            yield from expression_samples(truth, options, problems)
+            yield from expression_samples(truth, options, problems, seen)
 
     def row(self, sample: Sample, reply: Reply, protocol: str) -> dict:
         """The overlap in pixels, the boundary F-score, and the object's share of the picture."""
@@ -99,8 +100,9 @@ class GeneralizedSegmentation(Task):
 
     def samples(self, options: argparse.Namespace, problems: DataProblems) -> Iterator[Sample]:
         """One sample for each expression (or each set of objects, in the reference's protocol)."""
+        seen: Counter[str] = Counter()
         for truth in read_references(options.data, problems, options.split, options.instances):
-            yield from expression_samples(truth, options, problems)
+            yield from expression_samples(truth, options, problems, seen)
 
     def row(self, sample: Sample, reply: Reply, protocol: str) -> dict:
         """The overlap in pixels, whether there is a target, and whether the reply says so."""
@@ -141,23 +143,27 @@ class GeneralizedSegmentation(Task):
 
 
 def expression_samples(
-    truth: Reference, options: argparse.Namespace, problems: DataProblems
+    truth: Reference, options: argparse.Namespace, problems: DataProblems, seen: Counter[str]
 ) -> Iterator[Sample]:
-    """The questions for one reference, in the wording of the released model."""
+    """The questions for one reference, in the wording of the released model.
+
+    Args:
+        seen: how often each sentence's number came in the file so far; one that comes again becomes "7#2".
+    """
     picture = options.pictures / truth.file_name
     if options.protocol == REFERENCE:
         phrase = reference.all_descriptions([text for _, text in truth.sentences])
         prompt = Prompt(f"Segment <ref>{phrase}</ref>.", expects_mask=True)  # with the blank at its end
-        yield Sample(f"all:{truth.sentences[0][0]}", picture, prompt, truth, truth.where)
+        yield Sample(f"all:{_new(truth.sentences[0][0], seen)}", picture, prompt, truth, truth.where)
         return
     for number, text in truth.sentences:
-        where = f"{truth.where}, sentence {number}"
+        name, where = _new(number, seen), f"{truth.where}, sentence {number}"
         try:
             prompt = Prompt(prompts.render("segment", phrase=text), expects_mask=True)
         except PromptError as error:
             problems.report(where, str(error))
             continue
-        yield Sample(number, picture, prompt, truth, where)
+        yield Sample(name, picture, prompt, truth, where)
 
 
 def true_mask(truth: Reference, reply: Reply) -> np.ndarray:
@@ -192,6 +198,11 @@ def overlap_scores(rows: list[dict], protocol: str) -> dict[str, float]:
     pairs = [(row["intersection"], row["union"]) for row in rows]
     formulas = reference if protocol == REFERENCE and pairs else metrics
     return {"cIoU": formulas.ciou(pairs), "gIoU": formulas.giou(pairs)}
+
+
+def _new(number: str, seen: Counter[str]) -> str:
+    seen[number] += 1
+    return number if seen[number] == 1 else f"{number}#{seen[number]}"
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..geometry import box_of_mask
 from .metrics import Overlap, iou, mean
 
 BOUNDARY_TOLERANCE = 0.0075  # of the picture's diagonal
@@ -32,16 +33,15 @@ def within(mask: np.ndarray, distance: float) -> np.ndarray:
     """The pixels of a picture at most `distance` (Euclidean, in pixels) away from a bool mask [H, W]."""
     height, width = mask.shape
     reached = np.zeros_like(mask)
-    farthest = math.floor(distance)
-    for step in range(-min(farthest, height - 1), min(farthest, height - 1) + 1):
+    columns = np.arange(width)
+    # How many set pixels lie left of each column; a window's own number is the difference of two.
+    counts = np.pad(np.cumsum(mask, axis=1, dtype=np.int32), ((0, 0), (1, 0)))  # (H, W + 1)
+    farthest = min(math.floor(distance), height - 1)
+    for step in range(-farthest, farthest + 1):
         half = math.floor(math.sqrt(distance * distance - step * step))
-        # How many set pixels lie left of each column; the window's own number is a difference of two.
-        counts = np.pad(np.cumsum(mask, axis=1), ((0, 0), (1, 0)))
-        columns = np.arange(width)
         right, left = np.minimum(columns + half + 1, width), np.maximum(columns - half, 0)
-        row_reached = counts[:, right] > counts[:, left]
-        source = row_reached[max(0, -step) : height - max(0, step)]
-        reached[max(0, step) : height - max(0, -step)] |= source
+        in_row = counts[:, right] > counts[:, left]
+        reached[max(0, step) : height - max(0, -step)] |= in_row[max(0, -step) : height - max(0, step)]
     return reached
 
 
@@ -56,6 +56,8 @@ def boundary_f(predicted: np.ndarray, truth: np.ndarray, tolerance: float = BOUN
     if not ours.any() or not theirs.any():
         return float(ours.any() == theirs.any())
     distance = tolerance * math.hypot(*truth.shape)
+    x0, y0, x1, y1 = box_of_mask(ours | theirs)
+    ours, theirs = ours[y0:y1, x0:x1], theirs[y0:y1, x0:x1]  # the rest of the picture holds neither
     precision = np.count_nonzero(ours & within(theirs, distance)) / np.count_nonzero(ours)
     recall = np.count_nonzero(theirs & within(ours, distance)) / np.count_nonzero(theirs)
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0

@@ -18,6 +18,7 @@ from tests.evaluation.datasets import (
     NOTHING,
     SIZE,
     SQUARE,
+    refs,
     write_grefcoco,
     write_json,
     write_psalm,
@@ -63,6 +64,13 @@ def test_both_layouts_ask_the_same(tmp_path: Path) -> None:
         (sample.id, sample.prompt) for sample in original
     ]
     assert all(sample.picture.is_file() and sample.prompt.expects_mask for sample in original)
+
+
+def test_a_number_that_comes_twice_stays_two_samples(tmp_path: Path) -> None:
+    entries = refs()
+    entries[1]["sentences"][0]["sent_id"] = entries[2]["sentences"][0]["sent_id"] = 1000
+    found, _ = samples(ReferringSegmentation(), write_refcoco(tmp_path, entries), split="val")
+    assert [sample.id for sample in found] == ["1000", "1001", "1000#2", "1000#3"]
 
 
 def test_the_reference_asks_with_all_expressions_at_once(tmp_path: Path) -> None:
