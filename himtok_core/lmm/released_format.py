@@ -104,17 +104,27 @@ def load_released(
     assert not any(report.values()), report  # what could go wrong was found by check_shapes
     model.__class__ = HimtokForConditionalGeneration
     model._weight_conversions = []  # it is saved in our own format
+    return model, finish(model, raw, tokenizer)
+
+
+def finish(
+    model: HimtokForConditionalGeneration, raw: dict, tokenizer: PreTrainedTokenizerBase
+) -> HimtokProcessor:
+    """Tell a model whose weights are loaded how answers end, and make its processor.
+
+    Args:
+        raw: config.json of the released format.
+    """
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(TURN_END)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     message = raw.get("system_message")
-    processor = HimtokProcessor(
+    return HimtokProcessor(
         tokenizer=tokenizer,
-        image_size=config.image_size,
+        image_size=model.config.image_size,
         max_tiles=MAX_TILES,
-        num_image_tokens=config.image_seq_length,
+        num_image_tokens=model.config.image_seq_length,
         system_message=SYSTEM_MESSAGE if message is None else message,
     )
-    return model, processor
 
 
 def convert(source: str | Path, target: str | Path, name: str | None = None) -> None:
