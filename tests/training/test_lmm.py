@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from accelerate.commands.config.config_args import ClusterConfig
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
@@ -251,9 +250,8 @@ def test_accelerate_reads_the_shipped_configurations(name: str) -> None:
     path = ROOT / "himtok_core" / "training" / "accelerate" / f"{name}.yaml"
     read = ClusterConfig.from_yaml_file(path)
     assert read.distributed_type.value == name.upper()
-    plain = yaml.safe_load(path.read_text())
     if name == "deepspeed":
-        zero = json.loads((ROOT / plain["deepspeed_config"]["deepspeed_config_file"]).read_text())
+        zero = json.loads((ROOT / read.deepspeed_config["deepspeed_config_file"]).read_text())
         assert zero["zero_optimization"]["stage"] == 2 and zero["gradient_clipping"] == 1.0
     else:
-        assert plain["fsdp_config"]["fsdp_version"] == 2 and plain["mixed_precision"] == "bf16"
+        assert read.fsdp_config["fsdp_version"] == 2 and read.mixed_precision == "bf16"
