@@ -101,7 +101,9 @@ class OpenVocabularySegmentation(Task):
                 continue
             count += 1
             truth = picture.segments()
-            drawn, classes = _drawn(by_picture[picture.id], truth.numbers.shape)
+            drawn, classes = _drawn(
+                by_picture[picture.id], truth.numbers.shape, self._set.things or frozenset()
+            )
             confusion += _confusion(truth, drawn, classes, places)
             if self._set.things is not None:
                 matches.append(
@@ -141,10 +143,13 @@ def _sureness(probability: np.ndarray | None) -> float:
     return float(inside.mean()) if inside.size else 0.0
 
 
-def _drawn(rows: list[dict], shape: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
+def _drawn(
+    rows: list[dict], shape: tuple[int, int], things: frozenset[int]
+) -> tuple[np.ndarray, dict[int, int]]:
     """All masks of a picture in one map, int32 [H, W] of segments from 1 on, and their classes.
 
-    The surest mask is on top; of equally sure ones the smaller.
+    The surest mask is on top; of equally sure ones the smaller. Each mask of a thing is a segment, all masks
+    of any other class together are one.
     """
     size = (shape[1], shape[0])
     layers = []
@@ -154,8 +159,9 @@ def _drawn(rows: list[dict], shape: tuple[int, int]) -> tuple[np.ndarray, dict[i
                 mask = mask_of(rle, size)
                 layers.append((sureness, -int(mask.sum()), row["class"], mask))
     layers.sort(key=lambda layer: layer[:3])
-    drawn, classes = np.zeros(shape, dtype=np.int32), {}
-    for segment, (_, _, number, mask) in enumerate(layers, 1):
+    drawn, classes, segment_of = np.zeros(shape, dtype=np.int32), {}, {}
+    for place, (_, _, number, mask) in enumerate(layers, 1):
+        segment = place if number in things else segment_of.setdefault(number, place)
         drawn[mask] = segment
         classes[segment] = number
     return drawn, classes
@@ -169,7 +175,9 @@ def _confusion(
     true_place = np.full(max(truth.classes, default=0) + 1, -1)
     for segment, kind in truth.classes.items():
         true_place[segment] = places.get(kind, -1)
-    our_place = np.array([count, *(places[kind] for kind in classes.values())])
+    our_place = np.full(max(classes, default=0) + 1, count)
+    for segment, kind in classes.items():
+        our_place[segment] = places[kind]
     true_map, our_map = true_place[truth.numbers], our_place[drawn]
     known = true_map >= 0
     pairs = true_map[known] * (count + 1) + our_map[known]

@@ -83,6 +83,20 @@ def test_the_surer_mask_is_on_top(tmp_path: Path) -> None:
     assert found["PQ_stuff"] == pytest.approx(wall / (total - square))
 
 
+def test_masks_of_a_thing_are_instances_and_those_of_stuff_are_one_segment(tmp_path: Path) -> None:
+    task, samples = start(write_panoptic(tmp_path))
+    upper = SQUARE.copy()
+    upper[20:] = False
+    wall, left = LOWER & ~SQUARE & ~CIRCLE, np.zeros_like(SQUARE)
+    left[:, :48] = True
+    halves = says((wall & left, 0.8), (wall & ~left, 0.9))
+    replies = [says((upper, 0.9), (SQUARE & ~upper, 0.9)), says((CIRCLE, 0.9)), halves]
+    found = task.summary(rows(task, samples, replies), "field")
+    assert found["mIoU"] == 1.0 and found["PQ_stuff"] == 1.0
+    # Neither half of the square has an IoU over 0.5: two wrong segments and a missed one.
+    assert found["PQ_things"] == pytest.approx((0 + 1) / 2)
+
+
 def test_nothing_said_scores_nothing(tmp_path: Path) -> None:
     task, samples = start(write_panoptic(tmp_path))
     found = task.summary(rows(task, samples, [says(), says(), says((NOTHING, 0.9))]), "field")
