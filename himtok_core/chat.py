@@ -109,18 +109,25 @@ class Chat:
     ) -> list[Reply]:
         """Asks one question about each picture, all at once, and waits for every answer; greedy, in order.
 
-        Faster than as many conversations, up to rounding the same answers. Arguments and errors as for
+        Faster than as many conversations, up to rounding the same answers; a picture that is in the list
+        several times, as the same object, is looked at once. Arguments and errors as for
         `Conversation.stream`; GenerationError also if a question and its answer do not fit the model.
         """
         if len(pictures) != len(prompts):
             raise PromptError(f"A batch has one question a picture, not {len(prompts)} for {len(pictures)}.")
         check_max_new_tokens(max_new_tokens)
         asked = []
-        for picture, prompt in zip(map(open_picture, pictures), prompts, strict=True):
+        looked_at: dict[int, tuple[torch.Tensor, int, tuple[int, int]]] = {}  # by the object, once for each
+        for source, prompt in zip(pictures, prompts, strict=True):
             prompt = as_prompt(self.processor, prompt, mask_tokens, None)
-            seen = self.processor.image_processor(picture)
-            ids = first_turn_ids(self.processor, prompt.text, seen["num_tiles"][0])
-            asked.append(Asked(prompt, ids, self._local.look(seen["pixel_values"]), picture.size))
+            if id(source) not in looked_at:
+                picture = open_picture(source)
+                seen = self.processor.image_processor(picture)
+                features = self._local.look(seen["pixel_values"])
+                looked_at[id(source)] = features, seen["num_tiles"][0], picture.size
+            features, tiles, size = looked_at[id(source)]
+            ids = first_turn_ids(self.processor, prompt.text, tiles)
+            asked.append(Asked(prompt, ids, features, size))
         return answer_batch(self._local, asked, max_new_tokens) if asked else []
 
     def redecode(self, reply: Reply, mask_tokens: int) -> Reply:

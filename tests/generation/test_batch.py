@@ -46,6 +46,16 @@ def test_each_question_has_its_own_picture_and_mask_tokens(tiny_chat: Chat, pict
     assert [len(reply.objects[0].tokens) for reply in eight] == [8, 8]
 
 
+def test_a_picture_of_several_questions_is_looked_at_once(tiny_chat: Chat, picture: Image.Image) -> None:
+    vision, looks = tiny_chat.model.model.vision_tower, []
+    handle = vision.register_forward_hook(lambda *_: looks.append(1))
+    try:
+        tiny_chat.ask_batch([picture, picture.copy(), picture], ["Greet."] * 3, max_new_tokens=1)
+    finally:
+        handle.remove()
+    assert len(looks) == 2
+
+
 def test_a_limit_cuts_every_answer_and_says_so(tiny_chat: Chat, picture: Image.Image) -> None:
     question = "Segment <ref>cat</ref>."
     (reply,) = tiny_chat.ask_batch([picture], [question], max_new_tokens=12)
