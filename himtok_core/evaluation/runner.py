@@ -24,6 +24,7 @@ from ..data.problems import DataProblems
 from ..errors import DataError, HimtokError, PictureError, PromptError
 from ..generation.loading import find_checkpoint
 from ..images import open_picture
+from ..markup import MAX_RUN
 from ..refine import PictureEmbedding, SamRefiner, refine_reply
 from ..reply import Reply
 from . import page, provenance
@@ -52,6 +53,8 @@ def run(task: Task, options: argparse.Namespace) -> dict:
     """
     if options.predictions is not None and options.refine is not None:
         raise DataError("Saved masks are scored as they are: leave out --refine, or --predictions.")
+    if options.mask_tokens is not None and options.mask_tokens > MAX_RUN:
+        raise DataError(f"A mask has 1 to {MAX_RUN} tokens, not {options.mask_tokens}.")
     began = time.perf_counter()
     state = PartialState(cpu=options.device == "cpu", timeout=_PATIENCE)
     problems = DataProblems(fatal=options.bad_data == "fail", quiet=not state.is_main_process)
@@ -85,6 +88,8 @@ def run(task: Task, options: argparse.Namespace) -> dict:
     if not state.is_main_process:
         return {}
     rows = merge_rows(folder, [sample.id for sample in samples])
+    if not rows:
+        raise DataError(f"None of {len(samples)} samples could be scored. The first problem: {lines[0]}.")
     result = {
         "task": task.name,
         "scores": task.summary(rows, options.protocol),

@@ -166,22 +166,32 @@ def test_bad_data_is_named_and_left_out_or_ends_the_run(
     assert not (tmp_path / "strict" / "results.json").exists()
 
 
-def test_a_picture_of_another_size_is_not_scored(data: Path, tmp_path: Path) -> None:
+def test_a_picture_of_another_size_is_not_scored(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     instances = json.loads((data / "instances.json").read_text(encoding="utf-8"))
     instances["images"][0]["width"] = 100
     write_refcoco(tmp_path)
     write_json(tmp_path / "instances.json", instances)
-    assert cli.main(res(tmp_path, tmp_path / "out", "--limit", "1")) == 0
+    assert cli.main(res(tmp_path, tmp_path / "out")) == 0
     result = results_of(tmp_path / "out")
-    assert result["scored"] == 0 and result["scores"]["cIoU"] is None
+    assert [row["id"] for row in rows_of(tmp_path / "out")] == ["1003"] and len(result["problems"]) == 3
     assert "100 x 64 pixels, the picture has 96 x 64" in result["problems"][0]
+    capsys.readouterr()
+    # Without a single score there is no result.
+    assert cli.main(res(tmp_path, tmp_path / "none", "--limit", "1")) == 2
+    said = capsys.readouterr().err
+    assert "error: None of 1 samples could be scored. The first problem: refs(unc).p: ref 100" in said
+    assert not (tmp_path / "none" / "results.json").exists()
 
 
 def test_no_data_is_an_error(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert cli.main(res(data, tmp_path, "--split", "test")) == 2
     assert cli.main(res(tmp_path / "nowhere", tmp_path)) == 2
+    assert cli.main(res(data, tmp_path, "--mask-tokens", "33")) == 2
     errors = capsys.readouterr().err.splitlines()
     assert "has no split 'test'" in errors[0] and "cannot be read" in errors[1]
+    assert "1 to 32 tokens, not 33" in errors[2]
 
 
 def test_the_page_needs_nothing_else_and_shows_the_cases(whole: Path) -> None:
