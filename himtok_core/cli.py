@@ -33,6 +33,7 @@ DELEGATED = {
     ("train", "start"): "training.start",
     ("train", "lmm"): "training.lmm",
     ("train", "scene-lmm"): "training.scene_lmm",
+    ("train", "mini"): "training.whole",
     ("train", "sam"): "training.sam",
     ("train", "publish"): "training.publish",
     ("data", "mask-perception"): "training.mask_perception",
@@ -228,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     # These never get here, they are listed for --help.
     commands.add_parser("scenes", help="draw made-up pictures with masks, questions and answers")
     commands.add_parser("train", help="train a part of himtok-mini, or publish a run").add_argument(
-        "recipe", choices=["tokenizer", "vision", "start", "lmm", "scene-lmm", "sam", "publish"]
+        "recipe", choices=["tokenizer", "vision", "start", "lmm", "scene-lmm", "mini", "sam", "publish"]
     )
     commands.add_parser("data", help="make a data set from others").add_argument(
         "kind", choices=["mask-perception"]

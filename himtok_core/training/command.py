@@ -4,10 +4,10 @@ import argparse
 import json
 import os
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
-from .run_folder import RunFolder
+from .run_folder import read_rows
 
 
 def run_recipe(
@@ -45,6 +45,6 @@ def run_recipe(
     chosen = settings(**{key: options[key] for key in flags})
     train(chosen, options["out"], options["minutes"])
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        rows = [row for row in RunFolder(options["out"], asdict(chosen)).rows() if "samples" in row]
+        rows = [row for row in read_rows(options["out"]) if "samples" in row]
         print(json.dumps(rows[-1]))
     return 0

@@ -1,10 +1,12 @@
 """himtok-mini before it is trained: its vocabulary, its sizes, its initial weights.
 
-Knows which sizes suit two processor cores and which initial values learn at this size.
+Knows which sizes suit two processor cores, to run on and to be trained on, and which initial values learn at
+these sizes.
 """
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -16,7 +18,52 @@ from ..lmm import HimtokConfig, HimtokForConditionalGeneration, HimtokProcessor
 from ..mask_tokenizer import MaskTokenizerConfig
 from ..mask_tokenizer.modeling import sine_positions
 
-IMAGE_SIZE, PATCH_SIZE, WIDTH = 128, 16, 192
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a model is.
+
+    Attributes:
+        image_size, patch_size: of the vision tower, in pixels; every patch is a visual token.
+        width: of vision tower and language model. vision_layers, text_layers, heads, text_mlp: theirs.
+        mask_tokenizer: sizes of the mask tokenizer.
+    """
+
+    image_size: int
+    patch_size: int
+    width: int
+    vision_layers: int
+    text_layers: int
+    heads: int
+    text_mlp: int
+    mask_tokenizer: MaskTokenizerConfig
+
+
+# For each world what its scenes ask for. The small one's model can be trained on two processor cores; that of
+# the full one sees 3 % of a picture's side, wants a GPU for its training, and stays under 30 MB in float16.
+SIZES = {
+    "mini": Sizes(128, 16, 192, 6, 4, 6, 512, MaskTokenizerConfig.mini()),
+    "full": Sizes(
+        *(256, 16, 256, 5, 5, 8, 640),
+        MaskTokenizerConfig(
+            mask_size=128,
+            patch_size=16,
+            encoder_width=160,
+            encoder_layers=4,
+            encoder_heads=5,
+            decoder_width=160,
+            decoder_layers=4,
+            decoder_heads=5,
+            ffn_hidden_channels=320,
+            ffn_out_channels=96,
+            pixel_hidden_channels=8,
+            pixel_channel_mult=(1, 1, 2, 4, 8),
+            pixel_num_res_blocks=1,
+            pixel_out_channels=1,
+            group_norm_groups=4,
+        ),
+    ),
+}
 SYSTEM_MESSAGE = "You see a picture and draw masks."
 TAGS = (
     "<img>",
@@ -34,7 +81,7 @@ TAGS = (
 WORDS = r" ?[A-Za-z]+|\d{1,4}|[^\sA-Za-z\d]+(?: (?=\d))?|\s+"
 
 
-def build_processor(texts: Iterable[str], codebook_size: int = 1024) -> HimtokProcessor:
+def build_processor(texts: Iterable[str], sizes: Sizes = SIZES["mini"]) -> HimtokProcessor:
     """Train the byte-level BPE vocabulary on `texts`; every number from 0 to 1000 is one token in it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -44,9 +91,9 @@ def build_processor(texts: Iterable[str], codebook_size: int = 1024) -> HimtokPr
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    masks = [f"<|mt_{k}|>" for k in range(codebook_size)]
+    masks = [f"<|mt_{k}|>" for k in range(sizes.mask_tokenizer.codebook_size)]
     trainer = trainers.BpeTrainer(
-        vocab_size=8000,  # never reached: words are merged whole, and then there is nothing left to merge
+        vocab_size=16_000,  # never reached: words are merged whole, and then there is nothing left to merge
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -64,33 +111,35 @@ def build_processor(texts: Iterable[str], codebook_size: int = 1024) -> HimtokPr
     )
     return HimtokProcessor(
         tokenizer=fast,
-        image_size=IMAGE_SIZE,
+        image_size=sizes.image_size,
         max_tiles=1,
-        num_image_tokens=(IMAGE_SIZE // PATCH_SIZE) ** 2,
+        num_image_tokens=(sizes.image_size // sizes.patch_size) ** 2,
         system_message=SYSTEM_MESSAGE,
     )
 
 
-def build_config(processor: HimtokProcessor, mask_tokenizer: MaskTokenizerConfig) -> HimtokConfig:
-    """The sizes of himtok-mini for a vocabulary."""
+def build_config(
+    processor: HimtokProcessor, mask_tokenizer: MaskTokenizerConfig, sizes: Sizes = SIZES["mini"]
+) -> HimtokConfig:
+    """The model's config for a vocabulary."""
     tokenizer = processor.tokenizer
     vision = InternVLVisionConfig(
-        hidden_size=WIDTH,
-        num_hidden_layers=6,
-        num_attention_heads=6,
-        intermediate_size=4 * WIDTH,
+        hidden_size=sizes.width,
+        num_hidden_layers=sizes.vision_layers,
+        num_attention_heads=sizes.heads,
+        intermediate_size=4 * sizes.width,
         attention_bias=True,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH_SIZE,
+        image_size=sizes.image_size,
+        patch_size=sizes.patch_size,
         layer_scale_init_value=1.0,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=6,
-        num_key_value_heads=6,
+        hidden_size=sizes.width,
+        intermediate_size=sizes.text_mlp,
+        num_hidden_layers=sizes.text_layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.heads,
         max_position_embeddings=4096,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
@@ -117,7 +166,7 @@ def build_model(config: HimtokConfig) -> HimtokForConditionalGeneration:
     model = HimtokForConditionalGeneration(config)
     embeddings = model.model.vision_tower.embeddings
     nn.init.normal_(embeddings.cls_token, std=0.3)
-    side = IMAGE_SIZE // PATCH_SIZE
+    side = round(config.image_seq_length**0.5)
     embeddings.position_embeddings.copy_(sine_positions(side, config.vision_config.hidden_size)[None])
     nn.init.normal_(model.model.language_model.embed_tokens.weight, std=0.5)
     for module in [*model.model.vision_tower.modules(), *model.model.language_model.modules()]:

@@ -50,6 +50,11 @@ def learning_rate(step: int, steps: int, warmup: int, decay: float = 0.4) -> flo
     return max(0.02, min(1.0, left))
 
 
+def score_every(steps: int) -> int:
+    """Steps between two scorings and savings of a run: a tenth of it, on a slow machine at most 250 steps."""
+    return max(250, steps // 10)
+
+
 def split_for_muon(module: torch.nn.Module, blocks: tuple[str, ...]) -> tuple[list, list]:
     """Parameters of a network -> (matrices inside its transformer blocks, everything else).
 
@@ -74,8 +79,11 @@ def reproducible() -> Iterator[None]:
     """On a processor, the same numbers in every run: threads may not add in whatever order they come.
 
     The gradient of an indexed read is such a sum. On a GPU the ordered algorithms cost too much, so a resumed
-    run there sees the same batches but differs in the last bits.
+    run there sees the same batches but differs in the last bits; for the same reason its matrix products
+    round to ten bits of mantissa (TF32).
     """
+    if training_device().type == "cuda":
+        torch.set_float32_matmul_precision("high")
     before = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(before or training_device().type == "cpu")

@@ -86,11 +86,9 @@ class RunFolder:
         shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
         print("  ".join(shown), file=sys.stderr, flush=True)
 
-    def rows(self) -> list[dict]:
-        """Everything logged so far."""
-        path = self.folder / "log.jsonl"
-        return (
-            [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            if path.exists()
-            else []
-        )
+
+def read_rows(folder: Path) -> list[dict]:
+    """Everything that a run has logged so far; nothing for a folder that holds none."""
+    path = Path(folder) / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]

@@ -22,7 +22,7 @@ from .command import run_recipe
 from .losses import mask_loss
 from .muon import Muon
 from .optimizers import Optimizers, learning_rate, reproducible, training_device
-from .run_folder import RunFolder
+from .run_folder import RunFolder, read_rows
 from .sam_data import RefinementBatch, RefinementBatches
 from .sam_sources import CocoSource, SceneSource, Source
 
@@ -205,7 +205,7 @@ def _row(scores: dict[str, MaskScores]) -> dict[str, float]:
 
 def _report(run: RunFolder) -> None:
     """The last scores of every stage as `report.json`."""
-    report = {row["stage"]: row for row in run.rows() if "stage" in row}
+    report = {row["stage"]: row for row in read_rows(run.folder) if "stage" in row}
     (run.folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

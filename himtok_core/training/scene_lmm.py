@@ -22,7 +22,7 @@ from .command import run_recipe
 from .dense import DenseHeads
 from .mini import row_features, share_rows
 from .muon import Muon
-from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .optimizers import Optimizers, learning_rate, reproducible, score_every, split_for_muon, training_device
 from .prefetch import prefetch
 from .run_folder import RunFolder
 from .scene_batches import ConversationBatches, PatchBatches
@@ -204,7 +204,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         if done % 25 == 0:
             run.log(step=done, loss=loss.item(), **shown, **looking_shown, **dense_shown)
         last = done == settings.steps or run.out_of_time
-        if done % 200 == 0 or last:
+        if done % score_every(settings.steps) == 0 or last:
             model.eval()
             kinds = ["box"] if settings.tasks == "boxes" else ["box", "segment", "segment_then_box"]
             scores = generated_scores(model, processor, world, kinds)

@@ -17,8 +17,9 @@ from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
 from .command import run_recipe
 from .losses import mask_loss
 from .mask_data import MaskBatches, load_photo_masks, scene_masks
+from .mini import SIZES
 from .muon import Muon
-from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .optimizers import Optimizers, learning_rate, reproducible, score_every, split_for_muon, training_device
 from .prefetch import prefetch
 from .run_folder import RunFolder
 
@@ -116,7 +117,7 @@ def train(
     device = training_device()
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
-    model = MaskTokenizer(config or MaskTokenizerConfig.mini()).to(device)
+    model = MaskTokenizer(config or SIZES[settings.world].mask_tokenizer).to(device)
     model.quantize.requires_grad_(False)  # follows by moving averages instead
     size, world = model.config.mask_size, WORLDS[settings.world]()
     photos = load_photo_masks(Path(settings.photo_masks), size) if settings.photo_masks else None
@@ -168,10 +169,10 @@ def train(
         optimizers.step(model.parameters(), learning_rate(step, settings.steps, warmup=100))
 
         done = step + 1
-        if done % 50 == 0:
+        if done % 25 == 0:
             run.log(step=done, loss=loss.item(), commitment=commitment.item())
         last = done == settings.steps or run.out_of_time
-        if done % 250 == 0 or last:
+        if done % score_every(settings.steps) == 0 or last:
             model.eval()
             run.log(step=done, samples=done * settings.batch, **score(model, held_out))
             model.train()

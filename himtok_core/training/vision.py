@@ -15,12 +15,11 @@ from ..data.questions import ask_some
 from ..data.scenes import HELD_OUT_SEED, make_scene
 from ..data.world import WORLDS, World
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
-from ..mask_tokenizer import MaskTokenizerConfig
 from .command import run_recipe
 from .dense import DenseHeads
-from .mini import build_config, build_model, build_processor
+from .mini import SIZES, build_config, build_model, build_processor
 from .muon import Muon
-from .optimizers import Optimizers, learning_rate, reproducible, split_for_muon, training_device
+from .optimizers import Optimizers, learning_rate, reproducible, score_every, split_for_muon, training_device
 from .prefetch import prefetch
 from .run_folder import RunFolder
 from .scene_batches import PatchBatches, world_names
@@ -61,13 +60,13 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     device = training_device()
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
-    world = WORLDS[settings.world]()
+    world, sizes = WORLDS[settings.world](), SIZES[settings.world]
     if (folder / "model").exists():
         processor = HimtokProcessor.from_pretrained(folder / "model")
     else:
-        processor = build_processor(vocabulary_texts(world))
-    mask_config = MaskTokenizerConfig.mini()
-    model = build_model(build_config(processor, mask_config)).to(device)
+        processor = build_processor(vocabulary_texts(world), sizes)
+    mask_config = sizes.mask_tokenizer
+    model = build_model(build_config(processor, mask_config, sizes)).to(device)
     processor.save_pretrained(folder / "model")
     width = model.config.text_config.hidden_size
     codes = mask_config.num_latent_tokens * mask_config.token_size
@@ -100,10 +99,10 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         loss.backward()
         optimizers.step(parts.parameters(), learning_rate(step, settings.steps, warmup=100))
         done = step + 1
-        if done % 50 == 0:
+        if done % 25 == 0:
             run.log(step=done, loss=loss.item(), **shown)
         last = done == settings.steps or run.out_of_time
-        if done % 250 == 0 or last:
+        if done % score_every(settings.steps) == 0 or last:
             model.eval()
             with torch.no_grad():
                 visual = model.model.get_image_features(held_out[0]).pooler_output

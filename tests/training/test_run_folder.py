@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from himtok_core.errors import DataError
-from himtok_core.training.run_folder import RunFolder
+from himtok_core.training.run_folder import RunFolder, read_rows
 
 from .conftest import Pace
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def test_a_new_folder_has_its_settings_and_nothing_else(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "a" / "b", {"lr": 0.1, "sizes": (1, 2)})
     assert json.loads((run.folder / "settings.json").read_text()) == {"lr": 0.1, "sizes": [1, 2]}
-    assert run.load(CPU) is None and run.rows() == []
+    assert run.load(CPU) is None and read_rows(run.folder) == []
 
 
 def test_the_same_settings_go_on(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_what_is_logged_can_be_read(tmp_path: Path, pace: Pace, capsys: pytest.C
     pace.now += 5
     run.log(step=50, loss=0.123456789)
     RunFolder(tmp_path, {}).log(step=100, best="yes")
-    assert run.rows() == [
+    assert read_rows(run.folder) == [
         {"seconds": 5.0, "step": 50, "loss": 0.123456789},
         {"seconds": 0.0, "step": 100, "best": "yes"},
     ]
