@@ -7,6 +7,7 @@ before it.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from threading import Lock
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from ..data.jsonl import AnnotationFile
 from ..data.mixture import Mixture
 from ..data.problems import DataProblems
-from ..errors import DataError, HimtokError
+from ..errors import DataError, MaskError, PictureError
 from .conversations import ConversationWriter, Example, collate
 from .losses import sample_levels
 from .reference_losses import sample_indices
@@ -52,13 +53,13 @@ class StageData:
         """
         chosen, first = self.mixture[number]
         data = self.sets[chosen]
-        for index in (*range(first, len(data)), *range(first)):
+        for index in chain(range(first, len(data)), range(first)):
             if (chosen, index) in self._bad:
                 continue
             spoil = np.random.default_rng((self.seed, number)) if data.augment else None
             try:
                 return self.writer.example(data.sample(index), data.max_tiles, spoil)
-            except HimtokError as error:
+            except (DataError, PictureError, MaskError) as error:
                 with self._naming:  # threads may find the same one at the same moment
                     if (chosen, index) not in self._bad:
                         self._bad.add((chosen, index))
