@@ -1,12 +1,12 @@
 """Measuring models: one task for each benchmark, run as `python -m himtok_core evaluate TASK`."""
 
 import argparse
-import statistics
 import sys
 from importlib import import_module
 from pathlib import Path
 
-from ..errors import DataError, HimtokError
+from ..data.world import WORLDS
+from ..errors import HimtokError
 from .task import FIELD, PROTOCOLS, Task
 
 # Task -> module and class, imported when it is asked for.
@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     scenes.add_argument("--device", help="cpu, cuda, mps; the accelerator if there is one by default")
     scenes.add_argument("--count", type=_positive, default=200, help="about how many questions (%(default)s)")
     scenes.add_argument("--seed", type=_natural, default=0, help="first of the held-out scenes (%(default)s)")
+    scenes.add_argument("--world", choices=sorted(WORLDS), default="mini", help="(%(default)s)")
+    scenes.add_argument("--batch", type=_positive, default=8, help="questions asked at once (%(default)s)")
     scenes.add_argument("--out", type=Path, metavar="DIR", help="where results.json and worst/*.png go")
     # A task's module is light, so all of them can say what they are.
     benchmarks = {name: _task(name) for name in TASKS}
@@ -45,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         if arguments.task == "scenes":
-            _scenes(arguments.model, arguments.device, arguments.count, arguments.seed, arguments.out)
+            from .scene_run import run  # torch is not needed to read a command line
+
+            run(**{name: value for name, value in vars(arguments).items() if name != "task"})
         else:
             _benchmark(benchmarks[arguments.task], arguments)
     except HimtokError as error:
@@ -92,35 +96,6 @@ def _benchmark(task: Task, arguments: argparse.Namespace) -> None:
     if result:
         shown = {name: result[name] for name in ("task", "scores", "samples", "scored")}
         print(to_json({**shown, "problems": len(result["problems"]), "out": str(arguments.out)}))
-
-
-def _scenes(model: str, device: str | None, count: int, seed: int, out: Path | None) -> None:
-    # What needs torch is loaded once the command line is known to be right.
-    from ..chat import load
-    from . import report, scenes
-
-    if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"The results cannot be written to {out}: {error}") from error
-    chat = load(model, device=device)
-    world = scenes.world_of(chat.concepts)
-    tokenizer = scenes.round_trip(chat.mask_tokenizer, world, scenes=max(20, count // 2), seed=seed)
-    print(f"tokenizer: {tokenizer.count} masks done", file=sys.stderr)
-    outcomes = []
-    for scene, question in scenes.held_out_questions(world, count, seed):
-        outcomes.append(scenes.answer(chat, scene, question))
-        if len(outcomes) % 20 == 0:
-            print(f"questions: {len(outcomes)} of about {count} done", file=sys.stderr)
-    kinds = scenes.summarise(outcomes)
-    print(report.markdown(kinds, tokenizer))
-    median = statistics.median(outcome.seconds for outcome in outcomes)
-    print(f"\n{len(outcomes)} questions, median time of a reply {median:.2f} s.")
-    if out is not None:
-        header = {"model": chat.name, "count": len(outcomes), "seed": seed, "median_seconds": median}
-        report.write_json(out / "results.json", header, outcomes, kinds, tokenizer)
-        report.write_worst(out / "worst", outcomes, world)
 
 
 def _positive(text: str) -> int:

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..data.scenes import World, make_scene
-from .scenes import KindScores, Outcome, TokenizerScores
+from ..data.scenes import make_scene
+from ..data.world import World
+from .bars import Bar
+from .scene_tokenizer import TokenizerScores
+from .scenes import KEPT, KindScores, Outcome
 
 COLUMNS = {
     "n": "count",
@@ -25,36 +28,31 @@ COLUMNS = {
     "accuracy": "accuracy",
     "none drawn": "missing",
 }
-# What the shipped model has to reach: kind of question -> (score, at least).
-BARS = {"segment": ("mean_iou", 0.6), "box": ("box_iou", 0.6)}
-TOKENIZER_BAR = 0.85  # mean IoU of the round trip with all tokens; and more tokens are never worse
 CAPTION_HEIGHT = 64
 
 
-def markdown(kinds: dict[str, KindScores], tokenizer: TokenizerScores) -> str:
-    """Both tables, the bars beside the scores."""
-    names = {value: key for key, value in COLUMNS.items()}
-    lines = [
-        "| mask tokens | " + " | ".join(str(length) for length in tokenizer.mean_iou) + " | bar |",
-        "|---|" + "---|" * (len(tokenizer.mean_iou) + 1),
-        f"| round trip, mean IoU of {tokenizer.count} masks | "
-        + " | ".join(f"{value:.3f}" for value in tokenizer.mean_iou.values())
-        + f" | {_verdict(_tokenizer_passes(tokenizer))} at least {TOKENIZER_BAR:.2f} with all, rising |",
+def markdown(
+    bars: Sequence[Bar], kinds: dict[str, KindScores], scenes: TokenizerScores, photos: TokenizerScores
+) -> str:
+    """The bars, the mask tokenizer by number of tokens, and every row by kind."""
+    lines = ["| what | n | score | bar | |", "|---|---|---|---|---|"]
+    for bar in bars:
+        bound = f"{'at most' if bar.at_most else 'at least'} {_number(bar.bound, bar.unit)}"
+        verdict = {True: "met", False: "missed", None: "not measured"}[bar.met]
+        score = "" if bar.met is None else _number(bar.value, bar.unit)
+        lines.append(f"| {bar.what} | {bar.n} | {score} | {bound} | {verdict} |")
+    lines += [
         "",
-        f"Codes used: {tokenizer.codes_used} of {tokenizer.codebook_size}, "
-        f"perplexity {tokenizer.perplexity:.0f}.",
-        "",
-        "| question | " + " | ".join(COLUMNS) + " | bar |",
-        "|---|" + "---|" * (len(COLUMNS) + 1),
+        "| round trip, mean IoU | n | " + " | ".join(str(length) for length in scenes.mean_iou) + " |",
+        "|---|---|" + "---|" * len(scenes.mean_iou),
     ]
+    for name, measured in (("scenes' masks by tokens", scenes), ("photographs' masks by tokens", photos)):
+        cells = " | ".join(f"{value:.3f}" for value in measured.mean_iou.values())
+        lines.append(f"| {name} | {measured.count} | {cells} |")
+    lines += ["", "| question | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
     for kind, scores in kinds.items():
         cells = [_cell(getattr(scores, attribute)) for attribute in COLUMNS.values()]
-        bar = ""
-        if kind in BARS:
-            attribute, least = BARS[kind]
-            passed = getattr(scores, attribute) >= least
-            bar = f"{_verdict(passed)} {names[attribute]} at least {least:.2f}"
-        lines.append(f"| {kind} | " + " | ".join(cells) + f" | {bar} |")
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -62,13 +60,16 @@ def write_json(
     path: Path,
     header: dict,
     outcomes: Sequence[Outcome],
+    bars: Sequence[Bar],
     kinds: dict[str, KindScores],
-    tokenizer: TokenizerScores,
+    scenes: TokenizerScores,
+    photos: TokenizerScores,
 ) -> None:
     """Everything that was measured, single questions too; a score that a kind does not have is null."""
     questions = [
         {
             "kind": outcome.question.kind,
+            "group": outcome.group,
             "seed": outcome.seed,
             "prompt": outcome.question.prompt,
             "expected": outcome.question.answer,
@@ -76,27 +77,31 @@ def write_json(
             "score": outcome.score,
             "box_iou": outcome.box_iou,
             "correct": outcome.correct,
-            "seconds": round(outcome.seconds, 4),
         }
         for outcome in outcomes
     ]
     result = {
         **header,
-        "tokenizer": asdict(tokenizer),
+        "bars": [{**_without_nan(asdict(bar)), "met": bar.met} for bar in bars],
+        "tokenizer": {"scenes": asdict(scenes), "photographs": asdict(photos)},
         "kinds": {kind: _without_nan(asdict(scores)) for kind, scores in kinds.items()},
         "questions": questions,
     }
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_worst(folder: Path, outcomes: Sequence[Outcome], world: World, most: int = 24) -> list[Path]:
-    """The worst replies as pictures: the true mask outlined in green, the reply's mask and box in red."""
+def write_worst(folder: Path, outcomes: Sequence[Outcome], worlds: dict[str, World]) -> list[Path]:
+    """The worst replies as pictures: the true mask outlined in green, the reply's mask and box in red.
+
+    Args:
+        worlds: of each group of outcomes, what its scenes were made of.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    worst = sorted(outcomes, key=lambda outcome: outcome.score)[:most]
+    worst = sorted(outcomes, key=lambda outcome: outcome.score)[:KEPT]
     for place, outcome in enumerate(outcome for outcome in worst if outcome.score < 0.9):
         path = folder / f"{place:02d}_{outcome.question.kind}_{outcome.seed}.png"
-        picture = make_scene(outcome.seed, world).picture
+        picture = make_scene(outcome.seed, worlds[outcome.group]).picture
         _draw(picture, outcome).save(path)
         written.append(path)
     return written
@@ -142,13 +147,8 @@ def _short(text: str) -> str:
     return text if start < 0 else f"{text[:start]}<mask>{text[end + 10 :] if end >= 0 else '...'}"
 
 
-def _tokenizer_passes(tokenizer: TokenizerScores) -> bool:
-    values = list(tokenizer.mean_iou.values())
-    return values[-1] >= TOKENIZER_BAR and values == sorted(values)
-
-
-def _verdict(passed: bool) -> str:
-    return "met:" if passed else "missed:"
+def _number(value: float, unit: str) -> str:
+    return {"": f"{value:.3f}", "codes": f"{value:.0f}", "s": f"{value:.2f} s", "MB": f"{value:.1f} MB"}[unit]
 
 
 def _cell(value: float) -> str:
@@ -158,4 +158,4 @@ def _cell(value: float) -> str:
 
 
 def _without_nan(scores: dict) -> dict:
-    return {name: None if math.isnan(value) else value for name, value in scores.items()}
+    return {n: None if isinstance(v, float) and math.isnan(v) else v for n, v in scores.items()}

@@ -1,31 +1,32 @@
 """How well a model answers questions about drawn scenes that its training never saw.
 
-Knows which scenes and questions are asked, how an answer of each kind is scored and how the mask tokenizer's
-round trip is measured. What the results look like on paper is `report`'s work.
+Knows how questions are put to a model and how an answer of each kind is scored. Which questions are asked is
+left to `scene_questions`, the mask tokenizer alone to `scene_tokenizer`, the bars to `bars`, and what the
+results look like on paper to `report`.
 """
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from .. import geometry, markup
 from ..chat import Chat
-from ..data.questions import KINDS, MASK, Question, ask, weights_of
-from ..data.scenes import HELD_OUT_SEED, Scene, World, make_scene
-from ..data.world import COLOURS, SHAPES
+from ..data.follow_ups import KINDS as FOLLOW_UPS
+from ..data.questions import KINDS, MASK, Question
+from ..data.scenes import Scene
+from ..data.world import COLOURS, SHAPES, World
 from ..mask_tokenizer import MaskTokenizer
 from ..reply import Reply
 from . import metrics
+from .scene_questions import Asked
 
-LENGTHS = (1, 2, 4, 8, 16, 32)
-QUESTIONS_PER_SCENE = 3
-# A kind that the world supports turns up long before this many scenes a question.
-MOST_SCENES = 50
 MAX_NEW_TOKENS = 160  # a mask, a box and the words around them take half of it
+MOST_NEW_TOKENS = 420  # a list of eight masks with their names
+KEPT = 24  # the worst replies, of which pictures are made; others are forgotten but for their scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,27 +34,32 @@ class Outcome:
     """One question, the reply and its scores; a score that the kind does not have is None.
 
     Attributes:
-        overlap: pixels in the intersection and union of the reply's mask and the true one.
+        seed: of the scene. group: which drawings the scene was made of, as of `scene_questions.Asked`.
+        overlaps: for each true mask, pixels in the intersection and union with the reply's one.
         box_iou: of the reply's box and the true one, 0..1; 0 where a box was due and none came.
         correct: whether the words (or the number of tokens) are right.
         missing: a mask or box was due and the reply has neither; for `absent`, always False.
-        seconds: wall time of the reply.
     """
 
     seed: int
+    group: str
     question: Question
     reply: Reply
-    overlap: metrics.Overlap | None
+    overlaps: tuple[metrics.Overlap, ...]
     box_iou: float | None
     correct: bool | None
     missing: bool
-    seconds: float
+
+    @property
+    def name(self) -> str:
+        """Of its row: the kind of question, and the group where that is a special one."""
+        return f"{self.question.kind}, {self.group}" if self.group else self.question.kind
 
     @property
     def score(self) -> float:
         """The first score that this kind has, 0..1, to find the worst cases by."""
-        if self.overlap is not None:
-            return metrics.iou(self.overlap)
+        if self.overlaps:
+            return metrics.giou(self.overlaps)
         return float(self.correct) if self.box_iou is None else self.box_iou
 
 
@@ -73,17 +79,6 @@ class KindScores:
     box_at_75: float
     accuracy: float
     missing: float
-
-
-@dataclass(frozen=True)
-class TokenizerScores:
-    """Round trip of scene masks: mean IoU for each of LENGTHS, codes used at least once, their perplexity."""
-
-    count: int
-    mean_iou: dict[int, float] = field(default_factory=dict)
-    codes_used: int = 0
-    codebook_size: int = 0
-    perplexity: float = 0.0
 
 
 def world_of(concepts: tuple[dict, ...], everything: World | None = None) -> World:
@@ -112,33 +107,49 @@ def world_of(concepts: tuple[dict, ...], everything: World | None = None) -> Wor
     )
 
 
-def held_out_questions(world: World, count: int, seed: int = 0) -> Iterator[tuple[Scene, Question]]:
-    """About `count` questions of all kinds on held-out scenes, the same ones for the same arguments.
+def answer_all(chat: Chat, asked: Iterable[Asked], batch: int) -> Iterator[Outcome]:
+    """Asks everything, greedily, and scores the replies.
 
-    Kinds come as often as their weight in training, each at least once. A scene answers up to three
-    questions of the kinds that are furthest behind.
+    Questions that stand alone are asked `batch` at a time; those that lean on earlier turns in a
+    conversation of their own, in which the model hears its own earlier answers.
     """
-    weights = weights_of(world)
-    total = sum(weights.values())
-    due = {kind: max(1, round(count * weight / total)) for kind, weight in weights.items()}
-    for number in itertools.count(HELD_OUT_SEED + seed):
-        wanted = [kind for kind, number in due.items() if number > 0]
-        wanted.sort(key=lambda kind: -due[kind] / weights[kind])
-        if not wanted or number >= HELD_OUT_SEED + seed + MOST_SCENES * count:
-            return
-        scene = make_scene(number, world)
-        rng = np.random.default_rng([number, 1])
-        questions = (question for kind in wanted if (question := ask(scene, kind, rng, world)) is not None)
-        for question in itertools.islice(questions, QUESTIONS_PER_SCENE):
-            due[question.kind] -= 1
-            yield scene, question
+    for leaning, group in itertools.groupby(asked, key=lambda item: bool(item.earlier)):
+        while items := list(itertools.islice(group, 1 if leaning else batch)):
+            replies = [_converse(chat, items[0])] if leaning else _ask(chat, items)
+            for item, reply in zip(items, replies, strict=True):
+                yield score(item.scene, item.question, reply, item.group)
 
 
-def answer(chat: Chat, scene: Scene, question: Question) -> Outcome:
-    """Asks one question in a conversation of its own, greedily, and scores the reply."""
-    prompt = with_masks(question.prompt, question.prompt_masks, chat.mask_tokenizer)
-    reply = chat.start(scene.picture).ask(prompt, max_new_tokens=MAX_NEW_TOKENS)
-    return score(scene, question, reply)
+def _ask(chat: Chat, items: Sequence[Asked]) -> list[Reply]:
+    limit = max(_limit(item.question) for item in items)
+    prompts = [_prompt(chat, item.question) for item in items]
+    return chat.ask_batch([item.scene.picture for item in items], prompts, max_new_tokens=limit)
+
+
+def _converse(chat: Chat, item: Asked) -> Reply:
+    conversation = chat.start(item.scene.picture)
+    for question in item.earlier:
+        conversation.ask(_prompt(chat, question), max_new_tokens=_limit(question))
+    return conversation.ask(_prompt(chat, item.question), max_new_tokens=_limit(item.question))
+
+
+def reply_seconds(chat: Chat, asked: Iterable[Asked]) -> list[float]:
+    """Wall time of each reply with a mask, one question at a time, from the picture to the last pixel."""
+    seconds = []
+    for item in asked:
+        prompt = _prompt(chat, item.question)
+        reply = chat.start(item.scene.picture).ask(prompt, max_new_tokens=MAX_NEW_TOKENS)
+        if any(found.mask is not None for found in reply.objects):
+            seconds.append(reply.timing.total)
+    return seconds
+
+
+def _prompt(chat: Chat, question: Question) -> str:
+    return with_masks(question.prompt, question.prompt_masks, chat.mask_tokenizer)
+
+
+def _limit(question: Question) -> int:
+    return MOST_NEW_TOKENS if len(question.answer_masks) > 1 else MAX_NEW_TOKENS
 
 
 def with_masks(text: str, masks: tuple[np.ndarray, ...], tokenizer: MaskTokenizer) -> str:
@@ -152,66 +163,57 @@ def with_masks(text: str, masks: tuple[np.ndarray, ...], tokenizer: MaskTokenize
     return text
 
 
-def score(scene: Scene, question: Question, reply: Reply) -> Outcome:
-    """Compares a reply with the truth. Of several masks or boxes in a reply the first one counts."""
+def score(scene: Scene, question: Question, reply: Reply, group: str = "") -> Outcome:
+    """Compares a reply with the truth.
+
+    Of several masks or boxes in a reply the first one counts; where several are due, each true mask is
+    compared with the reply's best one that is still free.
+    """
     masks = [item.mask for item in reply.objects if item.mask is not None]
     boxes = [item.box for item in reply.objects if item.box is not None]
-    overlap = box_iou = None
-    if question.answer_masks:
-        truth = question.answer_masks[0]
-        overlap = metrics.overlap(masks[0] if masks else np.zeros_like(truth), truth)
+    if len(question.answer_masks) == 1:
+        masks = masks[:1]
+    overlaps = []
+    for truth in question.answer_masks:
+        pairs = [metrics.overlap(mask, truth) for mask in masks]
+        best = max(range(len(pairs)), key=lambda i: metrics.iou(pairs[i]), default=None)
+        overlaps.append((0, int(truth.sum())) if best is None else pairs[best])
+        if best is not None:
+            masks.pop(best)
+    box_iou = None
     if "<box>" in question.answer:
         truth_box = scene.objects[question.target[0]].box
         box_iou = geometry.box_iou(boxes[0], truth_box) if boxes else 0.0
-    missing = (bool(question.answer_masks) and not masks) or (box_iou is not None and not boxes)
+    drawn = any(item.mask is not None for item in reply.objects)
+    missing = (bool(question.answer_masks) and not drawn) or (box_iou is not None and not boxes)
     check = _CHECKS.get(question.kind)
+    if check is None and not overlaps and box_iou is None:
+        check = _same_text
     correct = None if check is None else check(question, reply)
-    seconds = reply.timing.total if reply.timing is not None else 0.0
-    return Outcome(scene.seed, question, reply, overlap, box_iou, correct, missing, seconds)
+    return Outcome(scene.seed, group, question, reply, tuple(overlaps), box_iou, correct, missing)
+
+
+def forget_pictures(outcomes: list[Outcome]) -> None:
+    """Lets go of the masks of all but the worst outcomes, in place: many of them fill the memory."""
+    order = sorted(range(len(outcomes)), key=lambda i: outcomes[i].score)
+    for i in order[KEPT:]:
+        question = replace(outcomes[i].question, prompt_masks=(), answer_masks=())
+        reply = replace(outcomes[i].reply, objects=())
+        outcomes[i] = replace(outcomes[i], question=question, reply=reply)
 
 
 def summarise(outcomes: list[Outcome]) -> dict[str, KindScores]:
-    """Scores for every kind that was asked, in the order of `KINDS`."""
-    return {
-        kind: _scores([outcome for outcome in outcomes if outcome.question.kind == kind])
-        for kind in KINDS
-        if any(outcome.question.kind == kind for outcome in outcomes)
-    }
+    """Scores for every row: special groups of drawings last, kinds in the order of their lists."""
+    order = {kind: place for place, kind in enumerate((*KINDS, *FOLLOW_UPS))}
+    rows: dict[str, list[Outcome]] = {}
+    for outcome in sorted(outcomes, key=lambda o: (o.group, order[o.question.kind])):
+        rows.setdefault(outcome.name, []).append(outcome)
+    return {name: scores_of(found) for name, found in rows.items()}
 
 
-def round_trip(tokenizer: MaskTokenizer, world: World, scenes: int, seed: int = 0) -> TokenizerScores:
-    """Encodes the masks of held-out scenes and decodes them from the first 1, 2, 4, ... tokens.
-
-    Masks are compared at the size of their pictures, so what stretching costs is part of the score.
-    """
-    side = tokenizer.config.mask_size
-    lengths = [length for length in LENGTHS if length <= tokenizer.config.num_latent_tokens]
-    ious: dict[int, list[float]] = {length: [] for length in lengths}
-    used = np.zeros(tokenizer.config.codebook_size, dtype=np.int64)
-    for number in range(HELD_OUT_SEED + seed, HELD_OUT_SEED + seed + scenes):
-        scene = make_scene(number, world)
-        masks = [item.mask for item in scene.objects]
-        if not masks:
-            continue
-        stretched = np.stack([geometry.stretch_mask(mask, side) for mask in masks])
-        tokens = tokenizer.encode(torch.from_numpy(stretched))
-        used += np.bincount(tokens.cpu().numpy().ravel(), minlength=len(used))
-        drawn = tokenizer.decode_prefixes(tokens, lengths).float().cpu().numpy()  # (B, P, S, S)
-        for truth, prefixes in zip(masks, drawn, strict=True):
-            for length, probability in zip(lengths, prefixes, strict=True):
-                mask = geometry.mask_from_probability(probability, scene.size)
-                ious[length].append(metrics.iou(metrics.overlap(mask, truth)))
-    return TokenizerScores(
-        count=len(ious[lengths[0]]),
-        mean_iou={length: metrics.mean(values) for length, values in ious.items()},
-        codes_used=int((used > 0).sum()),
-        codebook_size=len(used),
-        perplexity=metrics.perplexity(used),
-    )
-
-
-def _scores(outcomes: list[Outcome]) -> KindScores:
-    overlaps = [outcome.overlap for outcome in outcomes if outcome.overlap is not None]
+def scores_of(outcomes: Sequence[Outcome]) -> KindScores:
+    """Scores of any outcomes together."""
+    overlaps = [pair for outcome in outcomes for pair in outcome.overlaps]
     boxes = [outcome.box_iou for outcome in outcomes if outcome.box_iou is not None]
     return KindScores(
         count=len(outcomes),
@@ -225,8 +227,13 @@ def _scores(outcomes: list[Outcome]) -> KindScores:
     )
 
 
-def _says_none(question: Question, reply: Reply) -> bool:
+def denies(reply: Reply) -> bool:
+    """Whether a reply says that there is no such thing."""
     return not reply.objects and re.match(r"There (is|are) no\b", reply.text.strip()) is not None
+
+
+def _says_none(question: Question, reply: Reply) -> bool:
+    return denies(reply)
 
 
 def _same_number(question: Question, reply: Reply) -> bool:
@@ -266,6 +273,12 @@ def _right_length(question: Question, reply: Reply) -> bool:
     return bool(runs) and all(len(tokens) == question.mask_tokens for tokens in runs)
 
 
+def _same_names(question: Question, reply: Reply) -> bool:
+    """The names before the masks, in any order."""
+    expected = [span.label for span in markup.parse(question.answer) if isinstance(span, markup.PhraseSpan)]
+    return sorted(item.label for item in reply.objects) == sorted(expected)
+
+
 _CHECKS: dict[str, Callable[[Question, Reply], bool]] = {
     "absent": _says_none,
     "segment_with_length": _right_length,
@@ -276,4 +289,8 @@ _CHECKS: dict[str, Callable[[Question, Reply], bool]] = {
     "yes_no": _same_first_word,
     "describe": _same_things,
     "mask_perception": _same_first_word,
+    "list_masks": _same_names,
+    "its_mask_with_length": _right_length,
+    "its_colour": _same_last_word,
+    "how_many_of_them": _same_number,
 }

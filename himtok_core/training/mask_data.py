@@ -1,12 +1,11 @@
 """Masks to train the tokenizer on: visible parts and unions of scene objects, and masks of photographs."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from pycocotools import mask as coco
 
+from ..data.photo_masks import read_photo_masks
 from ..data.scenes import World, make_scene
 from ..geometry import stretch_mask
 
@@ -23,9 +22,8 @@ def scene_masks(seed: int, world: World, size: int) -> list[np.ndarray]:
 
 
 def load_photo_masks(path: Path, size: int) -> np.ndarray:
-    """A JSON file {"masks": [{"rle": ...}]} -> float32 [N, size, size]."""
-    entries = json.loads(Path(path).read_text(encoding="utf-8"))["masks"]
-    return np.stack([stretch_mask(coco.decode(entry["rle"]) > 0, size) for entry in entries])
+    """The masks of a file that are for training -> float32 [N, size, size]."""
+    return np.stack([stretch_mask(mask, size) for mask in read_photo_masks(path, held_out=False)])
 
 
 class MaskBatches:
