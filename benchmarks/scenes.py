@@ -1,0 +1,79 @@
+"""How fast training data is made: scenes decided, drawn one by one and in batches, and talked about.
+
+`python benchmarks/scenes.py --world full` prints one JSON line; README.md beside this file says what it holds.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installing
+
+from mini import processor_name
+
+from himtok_core.data.follow_ups import MOST_TURNS, converse
+from himtok_core.data.layouts import make_layout
+from himtok_core.data.scenes import render
+from himtok_core.data.world import WORLDS
+from himtok_core.training.compositing import Compositor
+
+
+def per_second(step: Callable[[], int]) -> float:
+    """How many things a step makes a second; it returns their number."""
+    began = time.perf_counter()
+    made = step()
+    return round(made / (time.perf_counter() - began), 1)
+
+
+def main() -> None:
+    """Measures each step on its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", choices=sorted(WORLDS), default="mini")
+    parser.add_argument("--count", type=int, default=200, help="scenes (%(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="layouts composed at once (%(default)s)")
+    parser.add_argument("--size", type=int, default=128, help="side of composed pictures (%(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    world = WORLDS[options.world]()
+    layouts = [make_layout(seed, world) for seed in range(options.count)]  # all drawings are read by now
+    scenes = [render(layout, world) for layout in layouts]
+    compositor = Compositor(world, options.size, options.device)
+    compositor(layouts[: options.batch])
+
+    def compose() -> int:
+        for start in range(0, options.count, options.batch):
+            compositor(layouts[start : start + options.batch])
+        if options.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return options.count
+
+    def talk() -> int:
+        rng = np.random.default_rng(0)
+        return sum(len(converse(scene, rng, world, MOST_TURNS)) for scene in scenes)
+
+    line = {
+        "world": options.world,
+        "layouts_per_second": per_second(
+            lambda: len([make_layout(seed, world) for seed in range(options.count)])
+        ),
+        "pictures_per_second": per_second(lambda: len([render(layout, world) for layout in layouts])),
+        "composed_per_second": per_second(compose),
+        "questions_per_second": per_second(talk),
+        "composed_on": options.device,
+        "batch": options.batch,
+        "size": options.size,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": processor_name(),
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
