@@ -1,6 +1,6 @@
 """How fast training data is made: scenes decided, drawn one by one and in batches, and talked about.
 
-`python benchmarks/scenes.py --world full` prints one JSON line; README.md beside this file says what it holds.
+`python benchmarks/scenes.py --world full` prints one JSON line; README.md beside this file explains it.
 """
 
 import argparse
