@@ -125,14 +125,15 @@ def test_the_readme_tree_names_what_exists() -> None:
     assert not missing, f"in the README's tree but not in the repository: {missing}"
 
 
-def test_the_readme_tree_names_every_room() -> None:
-    rooms = {"demo", "himtok_core"}
-    for parent in ("demo", "himtok_core"):
-        for path in (ROOT / parent).iterdir():
-            if path.suffix == ".py" or (path / "__init__.py").is_file():
-                rooms.add(f"{parent}/{path.name}")
-    named = {path.rstrip("/") for path in readme_tree()}
-    assert not rooms - named - {"demo/__init__.py"}, "rooms that the README's tree does not name"
+def test_the_readme_tree_names_every_file() -> None:
+    files = {
+        str(path.relative_to(ROOT))
+        for folder in ("demo", "himtok_core", "benchmarks")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".css", ".js"} and path.name != "__init__.py"
+    }
+    missing = sorted(files - readme_tree())
+    assert not missing, f"files that the README's tree does not name: {missing}"
 
 
 def test_the_tree_stays_small_enough_to_travel_whole() -> None:
