@@ -1,13 +1,16 @@
-"""Masks to train the tokenizer on: visible parts and unions of scene objects, and masks of photographs."""
+"""Masks to train the tokenizer on: parts and unions of scene objects, of photographs, and of odd shapes."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..data.odd_masks import odd_mask
 from ..data.photo_masks import read_photo_masks
 from ..data.scenes import World, make_scene
 from ..geometry import stretch_mask
+
+ODD_SHARE = 0.2  # of a batch, in the full world
 
 
 def scene_masks(seed: int, world: World, size: int) -> list[np.ndarray]:
@@ -30,7 +33,8 @@ class MaskBatches:
     """Batch number `step` of a run, a function of (seed, step) alone.
 
     Args:
-        world: what scenes are made of. photo_masks: float32 [N, S, S] mixed in, or None.
+        world: what scenes are made of; shapes that they hardly have are mixed in for the full one.
+            photo_masks: float32 [N, S, S] mixed in, or None.
         photo_share: part of a batch that is drawn from `photo_masks`.
     """
 
@@ -44,6 +48,7 @@ class MaskBatches:
         photo_share: float = 0.15,
     ):
         self.world, self.size, self.batch, self.seed = world, size, batch, seed
+        self.odd = round(ODD_SHARE * batch) if world.every_question else 0
         self.photo_masks = photo_masks
         self.photos = 0 if photo_masks is None else round(photo_share * batch)
 
@@ -55,9 +60,10 @@ class MaskBatches:
         """
         rng = np.random.default_rng([self.seed, step])
         masks: list[np.ndarray] = []
-        while len(masks) < self.batch - self.photos:
+        drawn = self.batch - self.photos - self.odd
+        while len(masks) < drawn:
             masks += scene_masks(int(rng.integers(2**29)), self.world, self.size)
-        masks = masks[: self.batch - self.photos]
+        masks = masks[:drawn] + [stretch_mask(odd_mask(rng), self.size) for _ in range(self.odd)]
         for index in rng.integers(0, len(self.photo_masks) if self.photos else 1, self.photos):
             masks.append(_moved(rng, self.photo_masks[index]))
         masks = [_turned(rng, mask) for mask in masks]

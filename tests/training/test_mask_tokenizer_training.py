@@ -121,6 +121,15 @@ def test_photo_masks_take_their_share(world: World, tmp_path: Path) -> None:
     assert len(masks) == 8 and len(halves) == 4
 
 
+def test_odd_shapes_belong_to_the_full_world() -> None:
+    """Of ten masks two are of shapes that scenes hardly have; the small world has none."""
+    full, mini = (MaskBatches(world, 32, 10, 0, None) for world in (World.full(), World.mini()))
+    assert (full.odd, mini.odd) == (2, 0)
+    masks, lengths = full(0)
+    assert masks.shape == (10, 32, 32) and lengths.shape == (10,)
+    assert torch.equal(full(0)[0], masks)
+
+
 # ---- codebook --------------------------------------------------------------------------------------------
 
 
