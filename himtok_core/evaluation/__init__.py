@@ -22,6 +22,7 @@ TASKS = {
     "vqav2": "vqav2.VqaV2",
     "tokenizer": "round_trip.RoundTrip",
 }
+REFINE_HELP = "a SAM (file, folder or hub id) that draws every mask anew before it is scored"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     scenes.add_argument("--seed", type=_natural, default=0, help="first of the held-out scenes (%(default)s)")
     scenes.add_argument("--world", choices=sorted(WORLDS), default="mini", help="(%(default)s)")
     scenes.add_argument("--batch", type=_positive, default=8, help="questions asked at once (%(default)s)")
+    scenes.add_argument("--refine", metavar="SAM", help=REFINE_HELP)
     scenes.add_argument("--out", type=Path, metavar="DIR", help="where results.json and worst/*.png go")
     # A task's module is light, so all of them can say what they are.
     benchmarks = {name: _task(name) for name in TASKS}
@@ -73,8 +75,7 @@ def _add_flags(parser: argparse.ArgumentParser, task: Task) -> None:
     parser.add_argument("--dtype", help="float32, bfloat16 or float16; what suits the device by default")
     parser.add_argument("--quantization", help="8bit or 4bit")
     parser.add_argument("--max-tiles", type=_positive, help="at most this many tiles a picture")
-    parser.add_argument("--refine", metavar="SAM",
-                        help="a SAM (file, folder or hub id) that draws every mask anew before it is scored")
+    parser.add_argument("--refine", metavar="SAM", help=REFINE_HELP)
     parser.add_argument("--mask-tokens", type=_positive, help="tokens of a mask, 1 to 32; the model's choice "
                         "by default")
     parser.add_argument("--max-new-tokens", type=_positive, default=task.max_new_tokens,

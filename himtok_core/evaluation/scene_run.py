@@ -12,6 +12,7 @@ from ..chat import load
 from ..data.photo_masks import DEFAULT_FILE, read_photo_masks
 from ..data.world import WORLDS, World
 from ..errors import DataError
+from ..refine import SamRefiner
 from . import report, scenes
 from .bars import bars
 from .scene_questions import UNSEEN, held_out_follow_ups, held_out_questions, unseen_drawings
@@ -22,13 +23,21 @@ _SEGMENT_WEIGHT = 5  # what segmenting by name counts for in `held_out_questions
 
 
 def run(
-    model: str, device: str | None, world: str, count: int, seed: int, batch: int, out: Path | None
+    model: str,
+    device: str | None,
+    world: str,
+    count: int,
+    seed: int,
+    batch: int,
+    refine: str | None,
+    out: Path | None,
 ) -> None:
     """Measures a model and prints the tables.
 
     Args:
         model: folder or hub id. world: name of what scenes are made of. count: about how many questions stand
             alone; others are asked in proportion. seed: of the first scene. batch: questions asked at once.
+        refine: a SAM that draws every mask anew before it is scored, or None.
         out: folder for results.json and worst/*.png, or None.
 
     Raises:
@@ -40,6 +49,7 @@ def run(
         except OSError as error:
             raise DataError(f"The results cannot be written to {out}: {error}") from error
     chat = load(model, device=device)
+    refiner = None if refine is None else SamRefiner.from_pretrained(refine, device)
     everything = WORLDS[world]()
     known = scenes.world_of(chat.concepts, everything)
     drawn = round_trip(chat.mask_tokenizer, scene_masks(known, max(20, count // 2), seed))
@@ -52,7 +62,7 @@ def run(
         unseen_drawings(known, _SEGMENT_WEIGHT * each, seed),
     )
     outcomes: list[scenes.Outcome] = []
-    for outcome in scenes.answer_all(chat, asked, batch):
+    for outcome in scenes.answer_all(chat, asked, batch, refiner):
         outcomes.append(outcome)
         if len(outcomes) % 100 == 0:
             print(f"questions: {len(outcomes)} done", file=sys.stderr)
@@ -64,9 +74,10 @@ def run(
     kinds = scenes.summarise(outcomes)
     reached = bars(outcomes, drawn, photos, seconds, size)
     print(report.markdown(reached, kinds, drawn, photos))
-    print(f"\n{len(outcomes)} questions about scenes of the world {world!r} from seed {seed}.")
+    refined = "" if refiner is None else f", masks refined by {refiner.name}"
+    print(f"\n{len(outcomes)} questions about scenes of the world {world!r} from seed {seed}{refined}.")
     if out is not None:
-        header = {"model": chat.name, "world": world, "count": len(outcomes), "seed": seed}
+        header = {"model": chat.name, "world": world, "count": len(outcomes), "seed": seed, "refine": refine}
         report.write_json(out / "results.json", header, outcomes, reached, kinds, drawn, photos)
         worlds = {"": known, **{group: World.full(drawings) for group, drawings in UNSEEN.items()}}
         report.write_worst(out / "worst", outcomes, worlds)

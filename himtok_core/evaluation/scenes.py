@@ -20,6 +20,7 @@ from ..data.questions import KINDS, MASK, Question
 from ..data.scenes import Scene
 from ..data.world import COLOURS, SHAPES, World
 from ..mask_tokenizer import MaskTokenizer
+from ..refine import SamRefiner, refine_reply
 from ..reply import Reply
 from . import metrics
 from .scene_questions import Asked
@@ -107,8 +108,10 @@ def world_of(concepts: tuple[dict, ...], everything: World | None = None) -> Wor
     )
 
 
-def answer_all(chat: Chat, asked: Iterable[Asked], batch: int) -> Iterator[Outcome]:
-    """Asks everything, greedily, and scores the replies.
+def answer_all(
+    chat: Chat, asked: Iterable[Asked], batch: int, refiner: SamRefiner | None = None
+) -> Iterator[Outcome]:
+    """Asks everything, greedily, and scores the replies, with their masks refined if there is a refiner.
 
     Questions that stand alone are asked `batch` at a time; those that lean on earlier turns in a
     conversation of their own, in which the model hears its own earlier answers.
@@ -117,6 +120,8 @@ def answer_all(chat: Chat, asked: Iterable[Asked], batch: int) -> Iterator[Outco
         while items := list(itertools.islice(group, 1 if leaning else batch)):
             replies = [_converse(chat, items[0])] if leaning else _ask(chat, items)
             for item, reply in zip(items, replies, strict=True):
+                if refiner is not None:
+                    reply = refine_reply(refiner, item.scene.picture, reply)
                 yield score(item.scene, item.question, reply, item.group)
 
 

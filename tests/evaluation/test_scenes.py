@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from himtok_core import geometry, markup
-from himtok_core.chat import Chat
+from himtok_core.chat import Chat, load
 from himtok_core.data import follow_ups
 from himtok_core.data.questions import MASK, WEIGHTS, Question, ask
 from himtok_core.data.scenes import HELD_OUT_SEED, Scene, make_scene
@@ -26,9 +26,11 @@ from himtok_core.evaluation.scene_questions import (
 )
 from himtok_core.evaluation.scene_tokenizer import TokenizerScores, round_trip, scene_masks
 from himtok_core.mask_tokenizer import MaskTokenizerConfig
+from himtok_core.refine import SamRefiner
 from himtok_core.reply import Reply, ReplyObject
 
 TOKENS = tuple(range(32))
+ASSETS = Path(__file__).parents[2] / "assets"
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +303,16 @@ def test_a_model_is_evaluated_from_the_command_line(
     assert result["kinds"]["segment"]["box_iou"] is None and 0 <= result["kinds"]["segment"]["mean_iou"] < 0.5
     pictures = sorted((out / "worst").glob("*.png"))
     assert pictures and all(Image.open(path).width >= 480 for path in pictures)
+
+
+def test_refinement_raises_the_scores_of_the_shipped_model() -> None:
+    chat = load(ASSETS / "himtok-mini", device="cpu")
+    refiner = SamRefiner.from_pretrained(ASSETS / "sam-mini", device="cpu")
+    asked = [item for item in held_out_questions(World.mini(), 60, 300) if item.question.kind == "segment"]
+    before, after = (scenes.answer_all(chat, asked, 8, sam) for sam in (None, refiner))
+    before, after = (scenes.summarise(list(outcomes))["segment"] for outcomes in (before, after))
+    assert after.count == before.count == len(asked) >= 8
+    assert after.mean_iou > before.mean_iou + 0.05
 
 
 def test_bad_input_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
