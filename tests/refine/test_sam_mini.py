@@ -27,16 +27,16 @@ def test_round_trips_get_better(chat: himtok.Chat, refiner: himtok.SamRefiner) -
     scenes = round_trips(chat.mask_tokenizer, World.mini(), 30, SEED)
     before, after = unrefined_scores(scenes), refined_scores(refiner, scenes)
     for length in ("8", "32"):
-        assert after[length].mean_iou > before[length].mean_iou + 0.01
-        assert after[length].boundary_f > before[length].boundary_f + 0.05
+        assert after[length].mean_iou > before[length].mean_iou + 0.04
+        assert after[length].boundary_f > before[length].boundary_f + 0.2
 
 
 def test_answers_get_better(chat: himtok.Chat, refiner: himtok.SamRefiner) -> None:
     scenes = answered(chat, World.mini(), 40, SEED)
     before, after = unrefined_scores(scenes)[ANSWERS], refined_scores(refiner, scenes)[ANSWERS]
     assert after.count >= 25
-    assert after.mean_iou > before.mean_iou + 0.03
-    assert after.boundary_f > before.boundary_f + 0.05
+    assert after.mean_iou > before.mean_iou + 0.1
+    assert after.boundary_f > before.boundary_f + 0.3
 
 
 def test_it_is_small() -> None:
