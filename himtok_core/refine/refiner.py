@@ -140,6 +140,8 @@ def refine_reply(
 ) -> Reply:
     """The same reply with every mask drawn anew; tokens, probabilities and boxes stay what the model said.
 
+    A mask of which SAM would leave nothing stays as it was: a reply never shows an empty mask.
+
     Args:
         picture: what the reply is about, or its embedding if more replies follow.
 
@@ -158,7 +160,8 @@ def refine_reply(
         for index in drawn
     ]
     for index, refined in zip(drawn, refiner.refine(embedding, inputs, prompts), strict=True):
-        objects[index] = replace(objects[index], mask=refined.mask)
+        if refined.mask.any():
+            objects[index] = replace(objects[index], mask=refined.mask)
     return replace(reply, objects=tuple(objects))
 
 

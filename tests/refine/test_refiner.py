@@ -133,6 +133,21 @@ def test_a_reply_changes_its_masks_only(public_refiner: SamRefiner) -> None:
     assert np.array_equal(again.objects[0].mask, refined.objects[0].mask)
 
 
+def test_a_mask_of_which_nothing_would_be_left_stays(
+    public_refiner: SamRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = public_refiner.model.draw
+
+    def nothing(*asked: object) -> tuple:
+        logits, ious = draw(*asked)
+        return -logits.abs() - 1, ious
+
+    monkeypatch.setattr(public_refiner.model, "draw", nothing)
+    reply = reply_of([blob(0.5, 0.5, 0.3)], (60, 40))
+    refined = refine_reply(public_refiner, picture(60, 40), reply)
+    assert refined.objects[0].mask is reply.objects[0].mask
+
+
 def test_a_reply_without_masks_does_not_ask_sam(public_refiner: SamRefiner) -> None:
     reply = reply_of([None], (60, 40))
     assert refine_reply(public_refiner, "/nowhere/picture.png", reply) is reply
