@@ -217,7 +217,8 @@ def test_a_visitor_refines_a_mask_and_compares(page: Page) -> None:
     line = page.locator("#stage .line")
     middle = line.bounding_box()["x"]
     page.locator("#line input[type=range]").fill("20")
-    page.wait_for_function(f"document.querySelector('#stage .line').getBoundingClientRect().x < {middle} - 20")
+    moved = f"document.querySelector('#stage .line').getBoundingClientRect().x < {middle} - 20"
+    page.wait_for_function(moved)
 
     page.locator("#lengths [data-length='4']").click()
     expect(page.locator("#stage .before img.area")).not_to_have_attribute("src", drawn)
