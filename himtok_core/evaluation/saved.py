@@ -52,9 +52,7 @@ class SavedReplies:
             for entry in self._found(name):
                 texts.append(entry.get("reply", entry.get("text")) or "")
                 if "masks" in entry:  # a row of a run
-                    for mask, box in zip(entry["masks"], entry["boxes"], strict=True):
-                        drawn = None if mask is None else mask_of(mask, size)
-                        objects.append(ReplyObject("", tuple(box) if box else None, drawn, None))
+                    objects += _objects_of_row(entry, size)
                     continue
                 mask, box = entry.get("segmentation"), entry.get("bbox")
                 if mask is not None or box is not None:
@@ -92,8 +90,20 @@ def row_of_reply(reply: Reply) -> dict:
         "size": reply.size,
         "masks": [None if item.mask is None else geometry.mask_to_rle(item.mask) for item in reply.objects],
         "boxes": [item.box for item in reply.objects],
+        "labels": [item.label for item in reply.objects],
+        "tokens": [item.tokens for item in reply.objects],
         "problems": list(reply.problems),
     }
+
+
+def _objects_of_row(row: dict, size: tuple[int, int]) -> list[ReplyObject]:
+    count = len(row["masks"])
+    labels, tokens = row.get("labels", [""] * count), row.get("tokens", [()] * count)
+    objects = []
+    for label, box, mask, run in zip(labels, row["boxes"], row["masks"], tokens, strict=True):
+        drawn = None if mask is None else mask_of(mask, size)
+        objects.append(ReplyObject(label, tuple(box) if box else None, drawn, None, tuple(run)))
+    return objects
 
 
 def _corners(box: list | None) -> tuple[float, float, float, float] | None:

@@ -1,21 +1,32 @@
 """`python -m himtok_core evaluate scenes`: one run from the held-out questions to the tables and files.
 
-Knows the order of things; each step is in a module of its own.
+Knows the order of things; each step is in a module of its own. Replies are kept on disk as they come, so that
+a run that was killed goes on where it stopped; several processes share the questions.
 """
 
 import itertools
 import math
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
-from ..chat import load
+from accelerate import PartialState
+from tqdm import tqdm
+
+from ..chat import Chat, load
 from ..data.photo_masks import DEFAULT_FILE, read_photo_masks
+from ..data.problems import DataProblems
 from ..data.world import WORLDS, World
 from ..errors import DataError
+from ..generation.loading import find_checkpoint
 from ..refine import SamRefiner
-from . import report, scenes
+from . import provenance, report, scenes
 from .bars import bars
-from .scene_questions import UNSEEN, held_out_follow_ups, held_out_questions, unseen_drawings
+from .rows import ROWS, RowWriter, check_settings, merge_rows, read_rows
+from .saved import SavedReplies, row_of_reply
+from .scene_questions import UNSEEN, Asked, held_out_follow_ups, held_out_questions, unseen_drawings
 from .scene_tokenizer import round_trip, scene_masks
 
 _TIMED = 25  # replies with a mask, asked one at a time
@@ -38,46 +49,100 @@ def run(
         model: folder or hub id. world: name of what scenes are made of. count: about how many questions stand
             alone; others are asked in proportion. seed: of the first scene. batch: questions asked at once.
         refine: a SAM that draws every mask anew before it is scored, or None.
-        out: folder for results.json and worst/*.png, or None.
+        out: folder for rows.jsonl, results.json and worst/*.png; without it nothing is kept.
 
     Raises:
-        DataError: if the results cannot be written.
+        DataError: if the results cannot be written, or `out` holds a run with other settings.
     """
-    if out is not None:
+    state = PartialState(cpu=device == "cpu")
+    if out is None and state.num_processes > 1:
+        raise DataError("Several processes meet in a folder: name one with --out.")
+    with tempfile.TemporaryDirectory() if out is None else nullcontext(out) as folder:
+        folder = Path(folder)
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"The results cannot be written to {out}: {error}") from error
-    chat = load(model, device=device)
-    refiner = None if refine is None else SamRefiner.from_pretrained(refine, device)
-    everything = WORLDS[world]()
-    known = scenes.world_of(chat.concepts, everything)
-    drawn = round_trip(chat.mask_tokenizer, scene_masks(known, max(20, count // 2), seed))
-    photos = round_trip(chat.mask_tokenizer, read_photo_masks(DEFAULT_FILE, held_out=True))
-    print(f"tokenizer: {drawn.count} + {photos.count} masks done", file=sys.stderr)
+        settings = {"task": "scenes", "world": world, "count": count, "seed": seed, "refine": refine}
+        settings |= {"model": model, "revision": provenance.revision(find_checkpoint(model))}
+        if state.is_main_process:
+            check_settings(folder, settings)
+        chat = load(model, device=device or (str(state.device) if state.num_processes > 1 else None))
+        refiner = None if refine is None else SamRefiner.from_pretrained(refine, chat.model.device)
+        known = scenes.world_of(chat.concepts, WORLDS[world]())
+        names = _answer(chat, known, count, seed, batch, refiner, folder, state)
+        if not state.is_main_process:
+            return
+        merge_rows(folder, names)
+        _report(chat, known, settings, folder, None if out is None else folder)
+
+
+def _questions(known: World, count: int, seed: int) -> Iterator[tuple[str, Asked]]:
+    """Every question with its name, the same ones for the same arguments."""
     each = max(1, round(count / 50))
     asked = itertools.chain(
         held_out_questions(known, count, seed),
         held_out_follow_ups(known, each, seed),
         unseen_drawings(known, _SEGMENT_WEIGHT * each, seed),
     )
+    for number, item in enumerate(asked):
+        yield f"{number} {item.question.kind} {item.group}".strip(), item
+
+
+def _answer(
+    chat: Chat,
+    known: World,
+    count: int,
+    seed: int,
+    batch: int,
+    refiner: SamRefiner | None,
+    folder: Path,
+    state: PartialState,
+) -> list[str]:
+    """Asks what has no row yet, this process its share -> the names of all questions."""
+    state.wait_for_everyone()  # until the first process has looked at the folder
+    done, names, mine = read_rows(folder), [], []
+
+    def share() -> Iterator[Asked]:
+        for number, (name, item) in enumerate(_questions(known, count, seed)):
+            names.append(name)
+            if name not in done and number % state.num_processes == state.process_index:
+                mine.append(name)
+                yield item
+
+    writer = RowWriter(folder, state.process_index)
+    answered = scenes.answer_all(chat, share(), batch, refiner)
+    with tqdm(answered, desc="scenes", unit="question", disable=not state.is_main_process) as replies:
+        for number, (_, reply) in enumerate(replies):
+            writer.append([{"id": mine[number], **row_of_reply(reply)}])
+    state.wait_for_everyone()
+    return names
+
+
+def _report(chat: Chat, known: World, settings: dict, folder: Path, out: Path | None) -> None:
+    """Scores what is on disk, measures the mask tokenizer and the time of replies, and says it all."""
+    count, seed = settings["count"], settings["seed"]
+    drawn = round_trip(chat.mask_tokenizer, scene_masks(known, max(20, count // 2), seed))
+    photos = round_trip(chat.mask_tokenizer, read_photo_masks(DEFAULT_FILE, held_out=True))
+    print(f"tokenizer: {drawn.count} + {photos.count} masks done", file=sys.stderr)
+    saved = SavedReplies(folder / ROWS, DataProblems(fatal=True))
     outcomes: list[scenes.Outcome] = []
-    for outcome in scenes.answer_all(chat, asked, batch, refiner):
-        outcomes.append(outcome)
+    for name, item in _questions(known, count, seed):
+        outcomes.append(scenes.score(item, saved.reply(name, item.scene.size)))
         if len(outcomes) % 100 == 0:
-            print(f"questions: {len(outcomes)} done", file=sys.stderr)
             scenes.forget_pictures(outcomes)
     timed = (item for item in held_out_questions(known, 4 * _TIMED, seed) if item.question.kind == "segment")
     seconds = scenes.reply_seconds(chat, itertools.islice(timed, _TIMED))
-    folder = Path(model)
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else math.nan
+    model = Path(settings["model"])
+    size = sum(p.stat().st_size for p in model.rglob("*") if p.is_file()) if model.is_dir() else math.nan
     kinds = scenes.summarise(outcomes)
     reached = bars(outcomes, drawn, photos, seconds, size)
     print(report.markdown(reached, kinds, drawn, photos))
-    refined = "" if refiner is None else f", masks refined by {refiner.name}"
+    refined = "" if settings["refine"] is None else f", masks refined by {settings['refine']}"
+    world = settings["world"]
     print(f"\n{len(outcomes)} questions about scenes of the world {world!r} from seed {seed}{refined}.")
     if out is not None:
-        header = {"model": chat.name, "world": world, "count": len(outcomes), "seed": seed, "refine": refine}
+        header = {**settings, "count": len(outcomes), "versions": provenance.versions()}
         report.write_json(out / "results.json", header, outcomes, reached, kinds, drawn, photos)
         worlds = {"": known, **{group: World.full(drawings) for group, drawings in UNSEEN.items()}}
         report.write_worst(out / "worst", outcomes, worlds)

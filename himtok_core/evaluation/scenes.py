@@ -17,7 +17,6 @@ from .. import geometry, markup
 from ..chat import Chat
 from ..data.follow_ups import KINDS as FOLLOW_UPS
 from ..data.questions import KINDS, MASK, Question
-from ..data.scenes import Scene
 from ..data.world import COLOURS, SHAPES, World
 from ..mask_tokenizer import MaskTokenizer
 from ..refine import SamRefiner, refine_reply
@@ -110,8 +109,8 @@ def world_of(concepts: tuple[dict, ...], everything: World | None = None) -> Wor
 
 def answer_all(
     chat: Chat, asked: Iterable[Asked], batch: int, refiner: SamRefiner | None = None
-) -> Iterator[Outcome]:
-    """Asks everything, greedily, and scores the replies, with their masks refined if there is a refiner.
+) -> Iterator[tuple[Asked, Reply]]:
+    """Asks everything, greedily; masks of the replies are refined if there is a refiner.
 
     Questions that stand alone are asked `batch` at a time; those that lean on earlier turns in a
     conversation of their own, in which the model hears its own earlier answers.
@@ -122,7 +121,7 @@ def answer_all(
             for item, reply in zip(items, replies, strict=True):
                 if refiner is not None:
                     reply = refine_reply(refiner, item.scene.picture, reply)
-                yield score(item.scene, item.question, reply, item.group)
+                yield item, reply
 
 
 def _ask(chat: Chat, items: Sequence[Asked]) -> list[Reply]:
@@ -168,14 +167,15 @@ def with_masks(text: str, masks: tuple[np.ndarray, ...], tokenizer: MaskTokenize
     return text
 
 
-def score(scene: Scene, question: Question, reply: Reply, group: str = "") -> Outcome:
+def score(item: Asked, reply: Reply) -> Outcome:
     """Compares a reply with the truth.
 
     Of several masks or boxes in a reply the first one counts; where several are due, each true mask is
     compared with the reply's best one that is still free.
     """
-    masks = [item.mask for item in reply.objects if item.mask is not None]
-    boxes = [item.box for item in reply.objects if item.box is not None]
+    question = item.question
+    masks = [found.mask for found in reply.objects if found.mask is not None]
+    boxes = [found.box for found in reply.objects if found.box is not None]
     if len(question.answer_masks) == 1:
         masks = masks[:1]
     overlaps = []
@@ -187,15 +187,17 @@ def score(scene: Scene, question: Question, reply: Reply, group: str = "") -> Ou
             masks.pop(best)
     box_iou = None
     if "<box>" in question.answer:
-        truth_box = scene.objects[question.target[0]].box
+        truth_box = item.scene.objects[question.target[0]].box
         box_iou = geometry.box_iou(boxes[0], truth_box) if boxes else 0.0
-    drawn = any(item.mask is not None for item in reply.objects)
+    drawn = any(found.mask is not None for found in reply.objects)
     missing = (bool(question.answer_masks) and not drawn) or (box_iou is not None and not boxes)
     check = _CHECKS.get(question.kind)
     if check is None and not overlaps and box_iou is None:
         check = _same_text
     correct = None if check is None else check(question, reply)
-    return Outcome(scene.seed, group, question, reply, tuple(overlaps), box_iou, correct, missing)
+    return Outcome(
+        item.scene.seed, item.group, question, reply, tuple(overlaps), box_iou, correct, missing
+    )
 
 
 def forget_pictures(outcomes: list[Outcome]) -> None:

@@ -18,8 +18,10 @@ from himtok_core.data.scenes import HELD_OUT_SEED, Scene, make_scene
 from himtok_core.data.world import World
 from himtok_core.evaluation import main, report, scenes
 from himtok_core.evaluation.bars import Bar, bars
+from himtok_core.evaluation.rows import RowWriter
 from himtok_core.evaluation.scene_questions import (
     QUESTIONS_PER_SCENE,
+    Asked,
     held_out_follow_ups,
     held_out_questions,
     unseen_drawings,
@@ -53,7 +55,7 @@ def truth(scene: Scene, question: Question) -> Reply:
 
 def score_all(asked: list[tuple[Scene, Question]], answer) -> dict[str, scenes.KindScores]:
     return scenes.summarise(
-        [scenes.score(scene, question, answer(scene, question)) for scene, question in asked]
+        [scenes.score(Asked(scene, question), answer(scene, question)) for scene, question in asked]
     )
 
 
@@ -108,9 +110,9 @@ def test_a_list_of_masks_is_compared_mask_by_mask() -> None:
         for name, mask in zip(names, question.answer_masks, strict=True)
     ]
     text = question.answer.replace(MASK, markup.mask_run(TOKENS))
-    right = scenes.score(scene, question, Reply(text, tuple(reversed(items)), scene.size))
+    right = scenes.score(Asked(scene, question), Reply(text, tuple(reversed(items)), scene.size))
     assert right.score == 1.0 and right.correct is True and len(right.overlaps) == 3
-    two = scenes.score(scene, question, Reply(text, tuple(items[:2]), scene.size))
+    two = scenes.score(Asked(scene, question), Reply(text, tuple(items[:2]), scene.size))
     assert two.score == pytest.approx(2 / 3) and two.correct is False
 
 
@@ -147,7 +149,7 @@ def test_saying_that_nothing_is_there_is_right_for_absent_things_only(
 def test_a_mask_of_something_absent_is_a_false_alarm(questions: list[tuple[Scene, Question]]) -> None:
     scene, question = next(pair for pair in questions if pair[1].kind == "absent")
     item = ReplyObject("", None, scene.objects[0].mask, None, TOKENS)
-    assert scenes.score(scene, question, Reply(question.answer, (item,), scene.size)).correct is False
+    assert scenes.score(Asked(scene, question), Reply(question.answer, (item,), scene.size)).correct is False
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_a_mask_of_something_absent_is_a_false_alarm(questions: list[tuple[Scene
 )
 def test_words_are_compared_by_what_they_say(kind: str, expected: str, said: str, correct: bool) -> None:
     scene = Scene(HELD_OUT_SEED, Image.new("RGB", (8, 8)), ())
-    outcome = scenes.score(scene, Question(kind, "?", expected), Reply(said, (), (8, 8)))
+    outcome = scenes.score(Asked(scene, Question(kind, "?", expected)), Reply(said, (), (8, 8)))
     assert outcome.correct is correct and outcome.score == float(correct)
 
 
@@ -182,8 +184,8 @@ def test_a_wrong_number_of_tokens_is_wrong(questions: list[tuple[Scene, Question
     wrong = ReplyObject(
         "", right.objects[0].box, right.objects[0].mask, None, TOKENS[: question.mask_tokens % 32 + 1]
     )
-    assert scenes.score(scene, question, right).correct is True
-    assert scenes.score(scene, question, Reply(right.text, (wrong,), scene.size)).correct is False
+    assert scenes.score(Asked(scene, question), right).correct is True
+    assert scenes.score(Asked(scene, question), Reply(right.text, (wrong,), scene.size)).correct is False
 
 
 def test_the_world_of_a_model_is_what_its_list_names() -> None:
@@ -232,7 +234,7 @@ def test_masks_of_a_prompt_become_runs(tiny_chat: Chat) -> None:
 
 
 def outcomes_of(asked: list[tuple[Scene, Question]], answer) -> list[scenes.Outcome]:
-    return [scenes.score(scene, question, answer(scene, question)) for scene, question in asked]
+    return [scenes.score(Asked(scene, question), answer(scene, question)) for scene, question in asked]
 
 
 def test_the_bars_are_met_by_the_truth_and_missed_by_silence(questions: list[tuple[Scene, Question]]) -> None:
@@ -305,12 +307,46 @@ def test_a_model_is_evaluated_from_the_command_line(
     assert pictures and all(Image.open(path).width >= 480 for path in pictures)
 
 
+def test_a_killed_run_goes_on_and_comes_to_the_same_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["scenes", "--model", str(ASSETS / "himtok-mini"), "--device", "cpu", "--count", "12", "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+
+    class Killed(BaseException):
+        pass
+
+    append, written = RowWriter.append, []
+
+    def killed(self: RowWriter, rows: list[dict]) -> None:
+        written.append(rows)
+        if len(written) == 10:
+            raise Killed
+        append(self, rows)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RowWriter, "append", killed)
+        main([*command, str(tmp_path / "parts")])
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(RowWriter, "append", lambda self, rows: asked.extend(rows) or append(self, rows))
+        assert main([*command, str(tmp_path / "parts")]) == 0
+    whole, parts = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "parts"))
+    assert len(asked) == whole["count"] - 9
+    assert [row["score"] for row in parts["questions"]] == [row["score"] for row in whole["questions"]]
+    assert parts["kinds"] == whole["kinds"]
+    capsys.readouterr()
+    assert main([*command[:-1], "--seed", "5", "--out", str(tmp_path / "parts")]) == 2
+    assert "seed was 0, now 5" in capsys.readouterr().err
+
+
 def test_refinement_raises_the_scores_of_the_shipped_model() -> None:
     chat = load(ASSETS / "himtok-mini", device="cpu")
     refiner = SamRefiner.from_pretrained(ASSETS / "sam-mini", device="cpu")
     asked = [item for item in held_out_questions(World.mini(), 60, 300) if item.question.kind == "segment"]
     before, after = (scenes.answer_all(chat, asked, 8, sam) for sam in (None, refiner))
-    before, after = (scenes.summarise(list(outcomes))["segment"] for outcomes in (before, after))
+    before, after = ([scenes.score(*replied) for replied in replies] for replies in (before, after))
+    before, after = (scenes.summarise(outcomes)["segment"] for outcomes in (before, after))
     assert after.count == before.count == len(asked) >= 8
     assert after.mean_iou > before.mean_iou + 0.05
 
