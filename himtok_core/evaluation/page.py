@@ -1,7 +1,7 @@
 """The worst and the best cases of a run as one HTML page that needs nothing beside itself.
 
 Knows how a case is drawn and written down: true masks outlined in green, the reply's masks and boxes in red.
-Whatever a model or a data set wrote is escaped. Which cases there are is `runner`'s choice.
+Whatever a model or a data set wrote is escaped. Which cases there are is the choice of whoever ran it.
 """
 
 import base64
@@ -21,7 +21,8 @@ SIDE = 360  # longest side of a drawn picture in pixels
 QUALITY = 80  # of its JPEG
 MOST_TEXT = 2000  # characters of a text that are shown
 RED, GREEN = (230, 40, 40), (0, 220, 60)
-HIDDEN = {"masks", "boxes", "prompt", "reply", "size", "id", "score"}  # of a row: drawn, or written elsewhere
+# Of a row: drawn, or written elsewhere.
+HIDDEN = {"masks", "boxes", "labels", "tokens", "prompt", "reply", "size", "id", "score"}
 
 _RUN = re.compile(r"<\|mt_start\|>.*?(?:<\|mt_end\|>|$)", re.S)
 _STYLE = """

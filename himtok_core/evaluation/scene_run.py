@@ -22,13 +22,14 @@ from ..data.world import WORLDS, World
 from ..errors import DataError
 from ..generation.loading import find_checkpoint
 from ..refine import SamRefiner
-from . import provenance, report, scenes
+from . import page, provenance, report, scenes
 from .bars import bars
 from .rows import ROWS, RowWriter, check_settings, merge_rows, read_rows
 from .saved import SavedReplies, row_of_reply
 from .scene_questions import UNSEEN, Asked, held_out_follow_ups, held_out_questions, unseen_drawings
 from .scene_tokenizer import round_trip, scene_masks
 
+_SHOWN = 12  # worst and best cases on the page
 _TIMED = 25  # replies with a mask, asked one at a time
 _SEGMENT_WEIGHT = 5  # what segmenting by name counts for in `held_out_questions`
 
@@ -127,8 +128,10 @@ def _report(chat: Chat, known: World, settings: dict, folder: Path, out: Path | 
     print(f"tokenizer: {drawn.count} + {photos.count} masks done", file=sys.stderr)
     saved = SavedReplies(folder / ROWS, DataProblems(fatal=True))
     outcomes: list[scenes.Outcome] = []
+    scores: dict[str, float] = {}
     for name, item in _questions(known, count, seed):
         outcomes.append(scenes.score(item, saved.reply(name, item.scene.size)))
+        scores[name] = outcomes[-1].score
         if len(outcomes) % 100 == 0:
             scenes.forget_pictures(outcomes)
     timed = (item for item in held_out_questions(known, 4 * _TIMED, seed) if item.question.kind == "segment")
@@ -146,3 +149,22 @@ def _report(chat: Chat, known: World, settings: dict, folder: Path, out: Path | 
         report.write_json(out / "results.json", header, outcomes, reached, kinds, drawn, photos)
         worlds = {"": known, **{group: World.full(drawings) for group, drawings in UNSEEN.items()}}
         report.write_worst(out / "worst", outcomes, worlds)
+        facts = {bar.what: f"{bar.value:.4g} {bar.unit}" for bar in reached if bar.met is not None}
+        text = _page(known, settings, folder, scores, facts)
+        (out / "index.html").write_text(text, encoding="utf-8")
+
+
+def _page(known: World, settings: dict, folder: Path, scores: dict[str, float], facts: dict) -> str:
+    """The worst and the best cases; their scenes are drawn once more."""
+    ordered, rows = sorted(scores, key=scores.get), read_rows(folder)
+    worst = ordered[:_SHOWN]
+    best = ordered[len(worst) :][-_SHOWN:][::-1]
+    cases = {}
+    for name, item in _questions(known, settings["count"], settings["seed"]):
+        if name in worst or name in best:
+            row = {**rows[name], "prompt": item.question.prompt, "score": scores[name]}
+            row |= {"kind": item.question.kind, "expected": item.question.answer}
+            cases[name] = page.Case(row, item.scene.picture, item.question.answer_masks)
+    facts |= {"model": f"{settings['model']}, {settings['revision']}", "refined by": settings["refine"]}
+    chosen = ([cases[name] for name in part] for part in (worst, best))
+    return page.write("scenes: worst and best", facts, *chosen)

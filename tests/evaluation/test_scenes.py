@@ -303,6 +303,9 @@ def test_a_model_is_evaluated_from_the_command_line(
     result = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert result["count"] == len(result["questions"]) == len(WEIGHTS)
     assert result["kinds"]["segment"]["box_iou"] is None and 0 <= result["kinds"]["segment"]["mean_iou"] < 0.5
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "<h2>Worst</h2>" in page and "data:image/" in page
+    assert page.count("<figure>") == min(24, len(WEIGHTS))
     pictures = sorted((out / "worst").glob("*.png"))
     assert pictures and all(Image.open(path).width >= 480 for path in pictures)
 
