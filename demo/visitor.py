@@ -85,7 +85,8 @@ class Visitor:
         self.turns: list[Turn] = []
         self.mask_tokens = MASK_TOKENS
         self._waiting: Turn | None = None  # accepted, and not yet taken up by the model
-        self._embedding: PictureEmbedding | None = None  # what the refiner sees in the picture
+        # What the refiner sees in a picture, with the conversation about it: another may begin meanwhile.
+        self._embedded: tuple[Conversation, PictureEmbedding] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -108,9 +109,11 @@ class Visitor:
         """Forget the conversation and keep the picture."""
         self.stop()
         if self.conversation is not None:
-            embedding = self._embedding
-            self._begin(self.chat.start(self.conversation.picture))
-            self._embedding = embedding  # of the same picture
+            before, embedded = self.conversation, self._embedded
+            again = self.chat.start(before.picture)
+            self._begin(again)
+            if embedded is not None and embedded[0] is before:  # of the same picture
+                self._embedded = again, embedded[1]
 
     def close(self) -> None:
         """Stop what runs and let go of everything."""
@@ -120,7 +123,7 @@ class Visitor:
     def _begin(self, conversation: Conversation | None) -> None:
         with self._lock:
             self.conversation, self.turns, self._waiting = conversation, [], None
-            self._embedding = None
+            self._embedded = None
             self.mask_tokens = MASK_TOKENS
 
     def accept(self, prompt: Prompt, again: bool = False) -> None:
@@ -216,9 +219,10 @@ class Visitor:
             turn.refined = None
         elif any(item.mask is not None for item in turn.unrefined.objects):
             began = time.perf_counter()
-            if self._embedding is None:
-                self._embedding = self.refiner.embed(conversation.picture)
-            turn.refined = refine_reply(self.refiner, self._embedding, turn.unrefined)
+            embedded = self._embedded
+            if embedded is None or embedded[0] is not conversation:
+                embedded = self._embedded = conversation, self.refiner.embed(conversation.picture)
+            turn.refined = refine_reply(self.refiner, embedded[1], turn.unrefined)
             turn.refine_seconds = time.perf_counter() - began
 
     def last_answer(self) -> Turn | None:

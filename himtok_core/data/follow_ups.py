@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import answers, references, wordings, words
+from . import answers, leaning_wordings, references, words
 from .answers import Question
 from .asking import Asking
 from .mask_questions import MAX_TOKENS
@@ -69,20 +69,20 @@ def follow_up(
 def _its_mask(asking: Asking, kind: str, before: Question) -> Question | None:
     if before.answer_masks:
         return None
-    prompt = asking.say(wordings.ITS_MASK, **_pronouns(asking, before))
+    prompt = asking.say(leaning_wordings.ITS_MASK, **_pronouns(asking, before))
     return answers.with_mask(asking.scene, kind, prompt, before.target)
 
 
 def _its_mask_with_length(asking: Asking, kind: str, before: Question) -> Question:
     tokens = int(asking.rng.integers(1, MAX_TOKENS + 1))
-    prompt = asking.say(wordings.ITS_MASK_WITH_LENGTH, tokens=tokens, **_pronouns(asking, before))
+    prompt = asking.say(leaning_wordings.ITS_MASK_WITH_LENGTH, tokens=tokens, **_pronouns(asking, before))
     return answers.with_mask(asking.scene, kind, prompt, before.target, tokens)
 
 
 def _its_box(asking: Asking, kind: str, before: Question) -> Question | None:
     if "<box>" in before.answer:
         return None
-    prompt = asking.say(wordings.ITS_BOX, **_pronouns(asking, before))
+    prompt = asking.say(leaning_wordings.ITS_BOX, **_pronouns(asking, before))
     return answers.with_box(asking.scene, kind, prompt, before.target[0])
 
 
@@ -100,13 +100,13 @@ def _one_beside(asking: Asking, kind: str, before: Question) -> Question | None:
     relation, target = found[asking.rng.integers(len(found))]
     where = _WHERE[relation].format(**_pronouns(asking, before))
     if before.answer_masks:
-        prompt = asking.say(wordings.MASK_OF_ONE_BESIDE, where=where)
+        prompt = asking.say(leaning_wordings.MASK_OF_ONE_BESIDE, where=where)
         return answers.with_mask(asking.scene, kind, prompt, (target,))
     if "<box>" in before.answer:
         return answers.with_box(
-            asking.scene, kind, asking.say(wordings.BOX_OF_ONE_BESIDE, where=where), target
+            asking.scene, kind, asking.say(leaning_wordings.BOX_OF_ONE_BESIDE, where=where), target
         )
-    prompt = asking.say(wordings.NAME_OF_ONE_BESIDE, where=where)
+    prompt = asking.say(leaning_wordings.NAME_OF_ONE_BESIDE, where=where)
     return Question(kind, prompt, answers.identity(asking.scene.objects[target].name), target=(target,))
 
 
@@ -118,7 +118,7 @@ def _other(asking: Asking, kind: str, before: Question) -> Question | None:
     if len(alike) != 2 or words.is_plural(said[0]):
         return None
     (target,) = set(alike) - set(before.target)
-    return _same_again(asking, kind, before, asking.say(wordings.OTHER), target)
+    return _same_again(asking, kind, before, asking.say(leaning_wordings.OTHER), target)
 
 
 def _the_same_for(asking: Asking, kind: str, before: Question) -> Question | None:
@@ -126,7 +126,7 @@ def _the_same_for(asking: Asking, kind: str, before: Question) -> Question | Non
     reference = asking.pick(named)
     if reference is None:
         return None
-    prompt = asking.say(wordings.THE_SAME_FOR, reference)
+    prompt = asking.say(leaning_wordings.THE_SAME_FOR, reference)
     return _same_again(asking, kind, before, prompt, reference.target[0])
 
 
@@ -146,7 +146,7 @@ def _its_name(asking: Asking, kind: str, before: Question) -> Question | None:
     known = (item.name, *item.synonyms, *([item.shape, item.colour] if item.shape else []))
     if any(name in said for name in known) or item.name.split()[-1] in said:
         return None
-    prompt = asking.say(wordings.ITS_NAME)
+    prompt = asking.say(leaning_wordings.ITS_NAME)
     return Question(kind, prompt, answers.identity(item.name), target=before.target)
 
 
@@ -154,7 +154,7 @@ def _its_colour(asking: Asking, kind: str, before: Question) -> Question | None:
     item = asking.scene.objects[before.target[0]]
     if item.colour is None or item.colour in (before.prompt + before.answer):
         return None
-    prompt = asking.say(wordings.ITS_COLOUR)
+    prompt = asking.say(leaning_wordings.ITS_COLOUR)
     return Question(kind, prompt, answers.colour_of(item), target=before.target)
 
 
@@ -166,7 +166,7 @@ def _how_many_of_them(asking: Asking, kind: str, before: Question) -> Question |
         return None
     found = references.matching(asking.scene, name)
     answer = answers.number_of(len(found), name)
-    return Question(kind, asking.say(wordings.HOW_MANY_OF_THEM), answer, target=found)
+    return Question(kind, asking.say(leaning_wordings.HOW_MANY_OF_THEM), answer, target=found)
 
 
 def _pronouns(asking: Asking, before: Question) -> dict[str, str]:

@@ -211,8 +211,9 @@ def _may_fit(text: str, own: Sequence[frozenset[str]]) -> bool:
 
 def _same_things(around: Sequence[DescribedObject]) -> set[frozenset[str]]:
     """Pairs of ids of objects of a picture that are one thing, by their masks."""
-    masks = [item.mask() for item in around] if len(around) > 1 else []
-    pairs = itertools.combinations(zip(around, masks, strict=False), 2)
+    if len(around) < 2:
+        return set()  # a mask that is compared with no other need not be read
+    pairs = itertools.combinations([(item, item.mask()) for item in around], 2)
     return {
         frozenset({one.id, other.id})
         for (one, first), (other, second) in pairs

@@ -160,7 +160,8 @@ def mask_perception(asking: Asking, kind: str) -> Question | None:
         wrong.add(name_of_nothing)
     phrases = [right, *asking.rng.choice(sorted(wrong), size=options - 1, replace=False)]
     phrases = [str(phrases[i]) for i in asking.rng.permutation(options)]
-    text = "\n".join(f"{letter}. {phrase}" for letter, phrase in zip(LETTERS, phrases, strict=False))
+    lettered = zip(LETTERS[:options], phrases, strict=True)
+    text = "\n".join(f"{letter}. {phrase}" for letter, phrase in lettered)
     prompt = asking.say(wordings.WHICH_MASK, options=text)
     letter = LETTERS[phrases.index(right)]
     return Question(kind, prompt, letter, prompt_masks=(item.mask,), target=(target,))

@@ -28,6 +28,7 @@ from .run_folder import RunFolder
 from .scene_batches import ConversationBatches, PatchBatches
 from .scene_losses import branch_hidden_states, hierarchical_mask_loss, looking_loss, token_losses
 from .vision import name_token_ids
+from .vision import save as save_stage
 
 # First where things are, in few tokens; then everything.
 BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count": 0.5, "yes_no": 0.5}
@@ -231,9 +232,7 @@ def save(model: HimtokForConditionalGeneration, heads: DenseHeads, folder: Path)
     merged.load_state_dict(rows)
     merged.generation_config.eos_token_id = model.config.text_config.eos_token_id
     merged.generation_config.pad_token_id = model.config.text_config.pad_token_id
-    merged.save_pretrained(folder / "model")
-    torch.save(heads.state_dict(), folder / "heads.pt")
-
+    save_stage(merged, heads, folder)
 
 
 def main(argv: list[str]) -> int:

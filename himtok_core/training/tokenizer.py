@@ -192,7 +192,6 @@ def train(
     return model.eval()
 
 
-
 def main(argv: list[str]) -> int:
     """`python -m himtok_core train tokenizer`."""
     flags = {

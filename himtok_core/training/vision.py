@@ -122,7 +122,6 @@ def save(model: HimtokForConditionalGeneration, heads: DenseHeads, folder: Path)
     torch.save(heads.state_dict(), folder / "heads.pt")
 
 
-
 def main(argv: list[str]) -> int:
     """`python -m himtok_core train vision`."""
     flags = {

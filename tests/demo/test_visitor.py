@@ -195,6 +195,32 @@ def test_refinement_follows_the_length_and_goes_on_with_the_next_answer(
     assert looks == [visitor.conversation.picture]  # one picture is looked at once
 
 
+def test_a_picture_opened_while_another_is_looked_at_gets_a_look_of_its_own(
+    visitor: Visitor,
+    refiner: SamRefiner,
+    picture: Image.Image,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture.resize((120, 80), Image.Resampling.NEAREST).save(tmp_path / "other.png")
+    embed, looks = refiner.embed, []
+
+    def interrupted(picture: Image.Image) -> object:
+        looks.append(picture.size)
+        if len(looks) == 1:
+            visitor.open(tmp_path / "other.png")
+        return embed(picture)
+
+    monkeypatch.setattr(refiner, "embed", interrupted)
+    visitor.refiner = refiner
+    ask(visitor, CAT)
+    visitor.refine(True)
+    ask(visitor, CAT)
+    visitor.refine(visitor.refining)
+    assert looks == [(60, 40), (120, 80)]
+    assert visitor.last_answer().refined.objects[0].mask.shape == (80, 120)
+
+
 def test_without_a_refiner_there_is_no_refining(visitor: Visitor) -> None:
     with pytest.raises(HimtokError, match="--refiner"):
         visitor.refine(True)
