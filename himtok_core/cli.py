@@ -36,6 +36,7 @@ DELEGATED = {
     ("train", "mini"): "training.whole",
     ("train", "sam"): "training.sam",
     ("train", "publish"): "training.publish",
+    ("train", "report"): "training.report",
     ("data", "mask-perception"): "training.mask_perception",
     ("evaluate",): "evaluation",
 }
@@ -228,8 +229,9 @@ def _parser() -> argparse.ArgumentParser:
 
     # These never get here, they are listed for --help.
     commands.add_parser("scenes", help="draw made-up pictures with masks, questions and answers")
+    recipes = [command[1] for command in DELEGATED if command[0] == "train"]
     commands.add_parser("train", help="train a part of himtok-mini, or publish a run").add_argument(
-        "recipe", choices=["tokenizer", "vision", "start", "lmm", "scene-lmm", "mini", "sam", "publish"]
+        "recipe", choices=recipes
     )
     commands.add_parser("data", help="make a data set from others").add_argument(
         "kind", choices=["mask-perception"]

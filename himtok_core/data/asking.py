@@ -35,8 +35,7 @@ class Asking:
         """One of the plain wordings."""
         if reference is not None:
             slots |= {"thing": reference.thing, "phrase": reference.phrase}
-        choices = wordings.every if self.world.every_question else wordings.learned
-        return self.choose(choices or wordings.every).format(**slots)
+        return self.choose(wordings.every).format(**slots)
 
     def mask_prompt(self, reference: Reference) -> str:
         """Asks for the mask of something; half of the prompts have the released model's plain form."""

@@ -15,11 +15,10 @@ import numpy as np
 from .. import geometry
 from ..errors import DataError
 from .follow_ups import MOST_TURNS, converse
-from .questions import Question, ask_some
+from .questions import Question
 from .scenes import Scene, make_scene
 from .world import WORLDS, World
 
-QUESTIONS = 6  # about a scene, at most
 SIDES = (64, 2048)  # smallest and largest side of a picture in pixels
 SOURCES = "Drawn from Fluent Emoji (MIT), Noto Emoji (Apache-2.0) and Twemoji (CC BY 4.0); see assets/sprites"
 
@@ -123,10 +122,8 @@ def export(folder: Path, seeds: range, world: World, size: tuple[int, int] | Non
 
 
 def _conversations(scene: Scene, world: World) -> list[list[Question]]:
-    """One question each in the small world; in the full one a conversation of up to six turns."""
+    """One of up to six turns, or none where nothing can be asked."""
     rng = np.random.default_rng([scene.seed, 2])
-    if not world.every_question:
-        return [[question] for question in ask_some(scene, rng, world, QUESTIONS)]
     turns = converse(scene, rng, world, int(rng.integers(1, MOST_TURNS + 1)))
     return [turns] if turns else []
 

@@ -44,7 +44,7 @@ def converse(
     asked: list[Question] = []
     while alone and len(asked) < turns:
         leaning = None
-        if asked and world.every_question and rng.random() < _LEANING:
+        if asked and rng.random() < _LEANING:
             possible = (follow_up(scene, asked[-1], str(kind), rng, world) for kind in rng.permutation(KINDS))
             leaning = next((question for question in possible if question is not None), None)
         asked.append(leaning or alone.pop(0))

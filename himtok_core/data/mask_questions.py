@@ -95,16 +95,11 @@ def segment_from_point(asking: Asking, kind: str) -> Question | None:
 
 
 def segment_from_box(asking: Asking, kind: str) -> Question | None:
-    """A box -> the mask of what it is around. himtok-mini learned boxes with points as the same kind."""
+    """A box -> the mask of what it is around."""
     target = asking.clear_box()
-    points = None if target is None else asking.points(target, int(asking.rng.integers(1, 4)))
-    if points is None:
+    if target is None:
         return None
-    if not asking.world.every_question and asking.rng.random() < 0.5:
-        box = answers.box_1000(asking.scene, target)
-        prompt = asking.template("segment_from_box_and_points", box=box, points=points)
-    else:
-        prompt = asking.say(wordings.MASK_FROM_BOX, box=answers.box_text(asking.scene, target))
+    prompt = asking.say(wordings.MASK_FROM_BOX, box=answers.box_text(asking.scene, target))
     return answers.with_mask_pointed_at(asking.scene, kind, prompt, target)
 
 

@@ -36,7 +36,7 @@ _ASK: dict[str, Callable[[Asking, str], Question | None]] = {
 KINDS: tuple[str, ...] = tuple(_ASK)
 
 # How often each kind is drawn by `ask_some`: what the paper's model is for comes most often.
-_WEIGHTS: dict[str, float] = {
+WEIGHTS: dict[str, float] = {
     **dict.fromkeys(KINDS, 1.0),
     "segment": 5.0,
     "absent": 1.5,
@@ -45,14 +45,6 @@ _WEIGHTS: dict[str, float] = {
     "segment_position": 1.5,
     "segment_relation": 1.5,
 }
-_NOT_LEARNED = ("segment_from_box_and_points", "list_masks")
-# Those that himtok-mini learned.
-WEIGHTS = {kind: weight for kind, weight in _WEIGHTS.items() if kind not in _NOT_LEARNED}
-
-
-def weights_of(world: World) -> dict[str, float]:
-    """The kinds of questions that are asked in a world, and how often each."""
-    return dict(_WEIGHTS if world.every_question else WEIGHTS)
 
 
 def ask(scene: Scene, kind: str, rng: np.random.Generator, world: World) -> Question | None:
@@ -69,8 +61,8 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, world: World) -> Ques
 def ask_some(
     scene: Scene, rng: np.random.Generator, world: World, count: int, weights: dict[str, float] | None = None
 ) -> list[Question]:
-    """Up to `count` questions with different prompts; kinds are drawn by `weights` (`weights_of` if None)."""
-    weights = weights_of(world) if weights is None else weights
+    """Up to `count` questions with different prompts; kinds are drawn by `weights` (`WEIGHTS` if None)."""
+    weights = WEIGHTS if weights is None else weights
     kinds = list(weights)
     chances = np.array([weights[kind] for kind in kinds], dtype=float)
     found: dict[str, Question] = {}

@@ -9,7 +9,7 @@ from . import answers, references, wordings, words
 from .answers import Question
 from .asking import Asking
 
-LETTERS = "ABCDE"  # of the options of a choice; himtok-mini learned four
+LETTERS = "ABCDE"  # of the options of a choice
 
 
 def count(asking: Asking, kind: str) -> Question | None:
@@ -151,8 +151,7 @@ def mask_perception(asking: Asking, kind: str) -> Question | None:
     if right != name:  # a phrase about the place is only wrong of things that are somewhere else
         ways = (references.by_position, references.by_size)
         wrong |= {r.phrase for way in ways for r in way(scene) if r.target != (target,)}
-    most = len(LETTERS) if asking.world.every_question else 4
-    options = int(asking.rng.integers(2, most + 1))
+    options = int(asking.rng.integers(2, len(LETTERS) + 1))
     while len(wrong) < options - 1:
         name_of_nothing = asking.absent_name()
         if name_of_nothing is None:

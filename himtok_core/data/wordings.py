@@ -28,19 +28,19 @@ class Wordings:
     """The wordings of one kind of question.
 
     Attributes:
-        learned: those that the shipped himtok-mini was trained on.
+        whole: complete ones.
         tasks, questions: cores that other wordings are made of, in small letters at the start; a task has no
             full stop, a question has its question mark.
     """
 
-    learned: tuple[str, ...]
+    whole: tuple[str, ...]
     tasks: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
 
     @cached_property
     def every(self) -> tuple[str, ...]:
-        """All wordings, each once, the learned ones first."""
-        found = list(self.learned)
+        """All wordings, each once."""
+        found = list(self.whole)
         for task in self.tasks:
             for around in _AROUND_A_TASK:
                 found.append(around.replace("{Do}", _capital(task)).replace("{do}", task))
@@ -267,7 +267,7 @@ WHERE = Wordings(
     ),
 )
 WHERE_MANY = Wordings(
-    tuple(w.replace("is {thing}", "are {thing}").replace("{thing} is", "{thing} are") for w in WHERE.learned),
+    tuple(w.replace("is {thing}", "are {thing}").replace("{thing} is", "{thing} are") for w in WHERE.whole),
     tuple(w.replace("{thing} is", "{thing} are") for w in WHERE.tasks),
     tuple(w.replace("is {thing}", "are {thing}") for w in WHERE.questions),
 )
@@ -291,7 +291,7 @@ IS_THERE = Wordings(
     ),
 )
 IS_THERE_MANY = Wordings(
-    tuple(wording.replace("Is there", "Are there") for wording in IS_THERE.learned),
+    tuple(wording.replace("Is there", "Are there") for wording in IS_THERE.whole),
     tuple(wording.replace("there is", "there are") for wording in IS_THERE.tasks),
     tuple(wording.replace("is there", "are there") for wording in IS_THERE.questions),
 )

@@ -40,7 +40,7 @@ Drawings = Literal["training", "new_styles", "new_concepts"]
 
 @dataclass(frozen=True)
 class World:
-    """What scenes are made of and how they are talked about; the defaults are the small world.
+    """What scenes are made of; the defaults are the small world.
 
     Attributes:
         sprites: folder of the drawings. concepts: those that may turn up, with the styles that may.
@@ -54,8 +54,6 @@ class World:
         elongation: longest side of a picture by its shorter one, at most.
         elongation_spread: standard deviation of the logarithm of width by height.
         blur: share of the pictures that are out of focus.
-        every_question: whether all kinds of questions are asked, in all wordings; otherwise those that
-            himtok-mini learned.
     """
 
     sprites: Path = MINI_FOLDER
@@ -73,7 +71,6 @@ class World:
     elongation: float = 1.6
     elongation_spread: float = 0.2
     blur: float = 0
-    every_question: bool = False
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -120,7 +117,6 @@ class World:
             elongation=2,
             elongation_spread=0.35,
             blur=0.15,
-            every_question=True,
         )
 
 

@@ -32,22 +32,32 @@ CAPTION_HEIGHT = 64
 
 
 def markdown(
-    bars: Sequence[Bar], kinds: dict[str, KindScores], scenes: TokenizerScores, photos: TokenizerScores
+    bars: Sequence[Bar],
+    kinds: dict[str, KindScores],
+    scenes: TokenizerScores,
+    photos: TokenizerScores,
+    answers: TokenizerScores,
 ) -> str:
-    """The bars, the mask tokenizer by number of tokens, and every row by kind."""
+    """The bars, masks by number of tokens, and every row by kind.
+
+    Args:
+        answers: masks of the answers to "segment", drawn from their first tokens.
+    """
     lines = ["| what | n | score | bar | |", "|---|---|---|---|---|"]
     for bar in bars:
         bound = f"{'at most' if bar.at_most else 'at least'} {_number(bar.bound, bar.unit)}"
         verdict = {True: "met", False: "missed", None: "not measured"}[bar.met]
         score = "" if bar.met is None else _number(bar.value, bar.unit)
         lines.append(f"| {bar.what} | {bar.n} | {score} | {bound} | {verdict} |")
+    lengths = " | ".join(str(length) for length in scenes.mean_iou)
     lines += [
         "",
-        "| round trip, mean IoU | n | " + " | ".join(str(length) for length in scenes.mean_iou) + " |",
+        f"| mean IoU by number of tokens | n | {lengths} |",
         "|---|---|" + "---|" * len(scenes.mean_iou),
     ]
-    for name, measured in (("scenes' masks by tokens", scenes), ("photographs' masks by tokens", photos)):
-        cells = " | ".join(f"{value:.3f}" for value in measured.mean_iou.values())
+    measured_on = {"answers to segment": answers, "round trip, scenes' masks": scenes}
+    for name, measured in {**measured_on, "round trip, photographs' masks": photos}.items():
+        cells = " | ".join(_cell(value) for value in measured.mean_iou.values())
         lines.append(f"| {name} | {measured.count} | {cells} |")
     lines += ["", "| question | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
     for kind, scores in kinds.items():
@@ -64,6 +74,7 @@ def write_json(
     kinds: dict[str, KindScores],
     scenes: TokenizerScores,
     photos: TokenizerScores,
+    answers: TokenizerScores,
 ) -> None:
     """Everything that was measured, single questions too; a score that a kind does not have is null."""
     questions = [
@@ -84,6 +95,7 @@ def write_json(
         **header,
         "bars": [{**_without_nan(asdict(bar)), "met": bar.met} for bar in bars],
         "tokenizer": {"scenes": asdict(scenes), "photographs": asdict(photos)},
+        "answers": {**asdict(answers), "mean_iou": _without_nan(answers.mean_iou)},
         "kinds": {kind: _without_nan(asdict(scores)) for kind, scores in kinds.items()},
         "questions": questions,
     }

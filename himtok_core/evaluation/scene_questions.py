@@ -10,11 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data import follow_ups
-from ..data.questions import Question, ask, weights_of
+from ..data.questions import KINDS, Question, ask
 from ..data.scenes import HELD_OUT_SEED, Scene, make_scene
+from ..data.sprites import FULL_FOLDER
 from ..data.world import World
 
 QUESTIONS_PER_SCENE = 3
+# How often each kind is asked: what shares a line of `bars` comes four times together, so that all lines rest
+# on about the same number, one in 12.5. Of the choices only those with four options have a bar, a quarter.
+SHARES: dict[str, int] = {
+    **dict.fromkeys(KINDS, 1),
+    **dict.fromkeys(("segment", "box", "absent", "segment_with_length"), 4),
+    "mask_perception": 16,
+}
 # A kind that the world supports turns up long before this many scenes a question.
 MOST_SCENES = 50
 # The special groups of drawings: name in the tables -> what `World.full` calls it.
@@ -39,15 +47,14 @@ class Asked:
 def held_out_questions(world: World, count: int, seed: int = 0) -> Iterator[Asked]:
     """About `count` questions of all kinds on held-out scenes, the same ones for the same arguments.
 
-    Kinds come as often as their weight in training, each at least once. A scene answers up to three
-    questions of the kinds that are furthest behind.
+    Kinds come in the proportions of SHARES, each at least once. A scene answers up to three questions of the
+    kinds that are furthest behind.
     """
-    weights = weights_of(world)
-    total = sum(weights.values())
-    due = {kind: max(1, round(count * weight / total)) for kind, weight in weights.items()}
+    total = sum(SHARES.values())
+    due = {kind: max(1, round(count * share / total)) for kind, share in SHARES.items()}
     for number in itertools.count(HELD_OUT_SEED + seed):
         wanted = [kind for kind, number_due in due.items() if number_due > 0]
-        wanted.sort(key=lambda kind: -due[kind] / weights[kind])
+        wanted.sort(key=lambda kind: -due[kind] / SHARES[kind])
         if not wanted or number >= HELD_OUT_SEED + seed + MOST_SCENES * count:
             return
         scene = make_scene(number, world)
@@ -60,10 +67,8 @@ def held_out_questions(world: World, count: int, seed: int = 0) -> Iterator[Aske
 
 def held_out_follow_ups(world: World, each: int, seed: int = 0) -> Iterator[Asked]:
     """`each` questions of every kind that leans on a turn before, at the end of conversations of two to six
-    turns; none in a world that has no such questions.
+    turns.
     """
-    if not world.every_question:
-        return
     due = dict.fromkeys(follow_ups.KINDS, each)
     for number in range(HELD_OUT_SEED + seed, HELD_OUT_SEED + seed + MOST_SCENES * each * len(due)):
         if not any(due.values()):
@@ -82,7 +87,7 @@ def unseen_drawings(world: World, each: int, seed: int = 0) -> Iterator[Asked]:
     """`each` things in a style that training never drew them in, and as many that it never drew at all, asked
     for by name; none in a world without such drawings.
     """
-    if not world.every_question:
+    if world.sprites != FULL_FOLDER:
         return
     for group, drawings in UNSEEN.items():
         held_out, found = World.full(drawings), 0

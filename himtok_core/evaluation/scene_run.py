@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 from accelerate import PartialState
 from tqdm import tqdm
 
 from ..chat import Chat, load
+from ..data.mask_questions import MAX_TOKENS
 from ..data.photo_masks import DEFAULT_FILE, read_photo_masks
 from ..data.problems import DataProblems
 from ..data.world import WORLDS, World
@@ -26,12 +28,11 @@ from . import page, provenance, report, scenes
 from .bars import bars
 from .rows import ROWS, RowWriter, check_settings, merge_rows, read_rows
 from .saved import SavedReplies, row_of_reply
-from .scene_questions import UNSEEN, Asked, held_out_follow_ups, held_out_questions, unseen_drawings
-from .scene_tokenizer import round_trip, scene_masks
+from .scene_questions import SHARES, UNSEEN, Asked, held_out_follow_ups, held_out_questions, unseen_drawings
+from .scene_tokenizer import prefix_scores, round_trip, scene_masks
 
 _SHOWN = 12  # worst and best cases on the page
 _TIMED = 25  # replies with a mask, asked one at a time
-_SEGMENT_WEIGHT = 5  # what segmenting by name counts for in `held_out_questions`
 
 
 def run(
@@ -80,11 +81,11 @@ def run(
 
 def _questions(known: World, count: int, seed: int) -> Iterator[tuple[str, Asked]]:
     """Every question with its name, the same ones for the same arguments."""
-    each = max(1, round(count / 50))
+    each = max(1, round(count / sum(SHARES.values())))
     asked = itertools.chain(
         held_out_questions(known, count, seed),
         held_out_follow_ups(known, each, seed),
-        unseen_drawings(known, _SEGMENT_WEIGHT * each, seed),
+        unseen_drawings(known, SHARES["segment"] * each, seed),
     )
     for number, item in enumerate(asked):
         yield f"{number} {item.question.kind} {item.group}".strip(), item
@@ -129,24 +130,30 @@ def _report(chat: Chat, known: World, settings: dict, folder: Path, out: Path | 
     saved = SavedReplies(folder / ROWS, DataProblems(fatal=True))
     outcomes: list[scenes.Outcome] = []
     scores: dict[str, float] = {}
+    runs: list[tuple[tuple[int, ...], np.ndarray]] = []
     for name, item in _questions(known, count, seed):
-        outcomes.append(scenes.score(item, saved.reply(name, item.scene.size)))
+        reply = saved.reply(name, item.scene.size)
+        outcomes.append(scenes.score(item, reply))
+        if item.question.kind == "segment" and not item.group:
+            whole = [found.tokens for found in reply.objects if len(found.tokens) == MAX_TOKENS]
+            runs += [(tokens, item.question.answer_masks[0]) for tokens in whole[:1]]
         scores[name] = outcomes[-1].score
         if len(outcomes) % 100 == 0:
             scenes.forget_pictures(outcomes)
+    answers = prefix_scores(chat.mask_tokenizer, runs)
     timed = (item for item in held_out_questions(known, 4 * _TIMED, seed) if item.question.kind == "segment")
     seconds = scenes.reply_seconds(chat, itertools.islice(timed, _TIMED))
     model = Path(settings["model"])
     size = sum(p.stat().st_size for p in model.rglob("*") if p.is_file()) if model.is_dir() else math.nan
     kinds = scenes.summarise(outcomes)
     reached = bars(outcomes, drawn, photos, seconds, size)
-    print(report.markdown(reached, kinds, drawn, photos))
+    print(report.markdown(reached, kinds, drawn, photos, answers))
     refined = "" if settings["refine"] is None else f", masks refined by {settings['refine']}"
     world = settings["world"]
     print(f"\n{len(outcomes)} questions about scenes of the world {world!r} from seed {seed}{refined}.")
     if out is not None:
         header = {**settings, "count": len(outcomes), "versions": provenance.versions()}
-        report.write_json(out / "results.json", header, outcomes, reached, kinds, drawn, photos)
+        report.write_json(out / "results.json", header, outcomes, reached, kinds, drawn, photos, answers)
         worlds = {"": known, **{group: World.full(drawings) for group, drawings in UNSEEN.items()}}
         report.write_worst(out / "worst", outcomes, worlds)
         facts = {bar.what: f"{bar.value:.4g} {bar.unit}" for bar in reached if bar.met is not None}

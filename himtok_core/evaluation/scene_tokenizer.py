@@ -1,10 +1,10 @@
-"""The mask tokenizer on its own: what is lost when masks become tokens and masks again.
+"""Masks drawn from the first 1, 2, 4, ... of their tokens: true tokens, or those that a model answered with.
 
 Knows which masks of drawn scenes no training saw.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class TokenizerScores:
-    """Round trip of masks: mean IoU for each of LENGTHS, codes used at least once, their perplexity."""
+    """Of runs of tokens: mean IoU for each of LENGTHS, codes used at least once, their perplexity."""
 
     count: int
     mean_iou: dict[int, float] = field(default_factory=dict)
@@ -38,21 +38,36 @@ def scene_masks(world: World, scenes: int, seed: int = 0) -> Iterator[np.ndarray
 
 
 def round_trip(tokenizer: MaskTokenizer, masks: Iterable[np.ndarray]) -> TokenizerScores:
-    """Encodes bool masks [H, W] and decodes them from the first 1, 2, 4, ... tokens.
+    """Encodes bool masks [H, W] and decodes them from the first 1, 2, 4, ... tokens: `prefix_scores`."""
+
+    def encoded() -> Iterator[tuple[Sequence[int], np.ndarray]]:
+        rest = iter(masks)
+        while some := list(itertools.islice(rest, _BATCH)):
+            stretched = [geometry.stretch_mask(mask, tokenizer.config.mask_size) for mask in some]
+            yield from zip(tokenizer.encode(torch.from_numpy(np.stack(stretched))).tolist(), some)
+
+    return prefix_scores(tokenizer, encoded())
+
+
+def prefix_scores(
+    tokenizer: MaskTokenizer, runs: Iterable[tuple[Sequence[int], np.ndarray]]
+) -> TokenizerScores:
+    """Decodes runs of all tokens from the first 1, 2, 4, ... of them (the paper, figure 9).
 
     Masks are compared at their own size, so what stretching costs is part of the score.
+
+    Args:
+        runs: codes, and the true mask bool [H, W].
     """
-    side = tokenizer.config.mask_size
     lengths = [length for length in LENGTHS if length <= tokenizer.config.num_latent_tokens]
     ious: dict[int, list[float]] = {length: [] for length in lengths}
     used = np.zeros(tokenizer.config.codebook_size, dtype=np.int64)
-    masks = iter(masks)
-    while some := list(itertools.islice(masks, _BATCH)):
-        stretched = np.stack([geometry.stretch_mask(mask, side) for mask in some])
-        tokens = tokenizer.encode(torch.from_numpy(stretched))
-        used += np.bincount(tokens.cpu().numpy().ravel(), minlength=len(used))
-        drawn = tokenizer.decode_prefixes(tokens, lengths).float().cpu().numpy()  # (B, P, S, S)
-        for truth, prefixes in zip(some, drawn, strict=True):
+    rest = iter(runs)
+    while some := list(itertools.islice(rest, _BATCH)):
+        tokens = torch.tensor([codes for codes, _ in some])
+        used += np.bincount(tokens.numpy().ravel(), minlength=len(used))
+        drawn = tokenizer.decode_prefixes(tokens, lengths).float().cpu().numpy()
+        for (_, truth), prefixes in zip(some, drawn, strict=True):  # (P, S, S)
             for length, probability in zip(lengths, prefixes, strict=True):
                 mask = geometry.mask_from_probability(probability, truth.shape[::-1])
                 ious[length].append(metrics.iou(metrics.overlap(mask, truth)))

@@ -48,7 +48,7 @@ class MaskBatches:
         photo_share: float = 0.15,
     ):
         self.world, self.size, self.batch, self.seed = world, size, batch, seed
-        self.odd = round(ODD_SHARE * batch) if world.every_question else 0
+        self.odd = round(ODD_SHARE * batch)
         self.photo_masks = photo_masks
         self.photos = 0 if photo_masks is None else round(photo_share * batch)
 

@@ -114,7 +114,8 @@ class Branch:
         ids: token ids.
         labels: the same where the model speaks, IGNORE elsewhere.
         runs: (place of the first mask token, number of tokens, index of the mask) of each run of the answers.
-        looks: (first place, place after the last, objects) of each answer that is about certain objects.
+        looks: (first place, place after the last, objects) of each answer that is about certain objects, and
+            of the tokens from the ninth on of each mask in a question.
     """
 
     scene: int
@@ -124,6 +125,7 @@ class Branch:
     looks: list[tuple[int, int, tuple[int, ...]]]
 
 
+COARSE = 8  # tokens of a question's mask after which the model should know where it lies
 # Answers to these are about the picture as a whole.
 NOT_POINTING = ("absent", "describe", "count", "yes_no", "list_masks", "how_many_of_them")
 
@@ -165,8 +167,16 @@ class QuestionWriter:
         looks: list[tuple[int, int, tuple[int, ...]]] = []
         for number, (question, shown, drawn, indices) in enumerate(turns):
             opening = "\n<|im_start|>user\n" if number else ""
-            ids += self._ids(opening + fill(question.prompt, shown) + self.after_question)
-            labels += [IGNORE] * (len(ids) - len(labels))
+            asked = self._ids(opening + fill(question.prompt, shown) + self.after_question)
+            objects = tuple(first_object + i for i in question.target)
+            place = 0
+            for tokens in shown:
+                place = asked.index(self.first_mask_id + tokens[0], place)
+                if objects and len(tokens) > COARSE:
+                    looks.append((len(ids) + place + COARSE + 1, len(ids) + place + len(tokens) + 1, objects))
+                place += len(tokens)
+            ids += asked
+            labels += [IGNORE] * len(asked)
             answer = self._ids(fill(question.answer, drawn) + "<|im_end|>")
             place = 0
             for tokens, index in zip(drawn, indices, strict=True):
@@ -174,7 +184,6 @@ class QuestionWriter:
                 runs.append((len(ids) + place, len(tokens), index))
                 place += len(tokens)
             if question.target and question.kind not in NOT_POINTING:
-                objects = tuple(first_object + i for i in question.target)
                 looks.append((len(ids), len(ids) + len(answer), objects))
             ids += answer
             labels += answer

@@ -15,6 +15,7 @@ from .dense import DenseHeads
 from .losses import grained_labels, mask_loss, sample_levels
 from .scene_batches import IGNORE, Branch, DenseTargets
 
+END_WEIGHT = 4.0  # of the token that ends a mask: it alone says whether the number asked for is kept
 NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
 
 
@@ -87,6 +88,7 @@ def token_losses(
             weight = np.ones(len(labels), np.float32)
             for start, length, _ in branch.runs:
                 weight[start : start + length] = mask_token_weight / (1 + np.arange(length) / 8)
+                weight[start + length] = END_WEIGHT
             rows.append(np.full(len(spoken), row))
             before.append(spoken - 1)
             wanted.append(labels[spoken])
@@ -160,12 +162,14 @@ def hierarchical_mask_loss(
     most: int,
     levels: int,
     generator: torch.Generator,
+    grained: bool = True,
 ) -> torch.Tensor:
     """The paper's loss on de-tokenised masks: all 32 tokens, and random prefixes against blurred labels.
 
     Args:
         masks: (M, S, S) that `Branch.runs` refers to. most: masks to draw, chosen at random. levels: random
             prefixes of each. generator: chooses the masks and the prefixes.
+        grained: whether the labels of prefixes are blurred; otherwise they are as sharp as the mask.
     """
     found = [
         (states[row, start - 1 : start + 31], index)
@@ -184,6 +188,8 @@ def hierarchical_mask_loss(
     codes = model.mask_tokenizer.quantize.expectation(probabilities)
     drawn = sample_levels(generator, len(order) * levels).to(masks.device)
     lengths = torch.cat([torch.full((len(order),), 32, device=masks.device), drawn])
-    target = grained_labels(target.repeat(1 + levels, 1, 1), lengths)
+    target = target.repeat(1 + levels, 1, 1)
+    if grained:
+        target = grained_labels(target, lengths)
     logits = model.mask_tokenizer.draw_logits(codes.repeat(1 + levels, 1, 1), lengths)
     return mask_loss(logits, target, dice_weight=0.25)

@@ -17,6 +17,7 @@ from ..data.world import WORLDS
 from ..errors import DataError
 from . import scene_lmm, tokenizer, vision
 from .publish import publish
+from .report import write_report
 from .run_folder import read_rows
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "assets" / "masks" / "coco_masks.json"
@@ -72,7 +73,8 @@ def steps_within(rows: list[dict], minutes: float) -> int:
 
 
 def train(folder: Path, world: str, minutes: float, seed: int = 0) -> Path:
-    """Train everything and write what ships to `folder/himtok-mini`; started again, it goes on.
+    """Train everything and write what ships to `folder/himtok-mini`, what was done to `folder/report`; started
+    again, it goes on.
 
     Raises:
         DataError: if there is no time at all.
@@ -94,6 +96,7 @@ def train(folder: Path, world: str, minutes: float, seed: int = 0) -> Path:
             part.train(replace(part.settings, steps=steps), place, share)
     target = folder / "himtok-mini"
     publish(folder / "everything", target, WORLDS[world]())
+    write_report([folder / part.name for part in parts], folder / "report")
     return target
 
 

@@ -60,7 +60,7 @@ def test_category_ids_do_not_depend_on_what_was_drawn(folder: Path) -> None:
 
 def test_conversations_have_a_mask_for_every_placeholder(folder: Path, lines: list[dict]) -> None:
     assert {line["image"] for line in lines} == {f"{seed}.png" for seed in SEEDS}
-    assert sum(bool(line["masks"]) for line in lines) > 10
+    assert sum(bool(line["masks"]) for line in lines) > 5
     for line in lines:
         assert [turn["from"] for turn in line["conversations"]] == ["human", "gpt"] * len(line["kinds"])
         text = "".join(turn["value"] for turn in line["conversations"])

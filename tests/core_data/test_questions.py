@@ -9,7 +9,7 @@ from PIL import Image
 
 from himtok_core import geometry, markup
 from himtok_core.data import leaning_wordings, wordings
-from himtok_core.data.questions import KINDS, MASK, WEIGHTS, Question, ask, ask_some, weights_of
+from himtok_core.data.questions import KINDS, MASK, WEIGHTS, Question, ask, ask_some
 from himtok_core.data.scenes import Scene, make_scene
 from himtok_core.data.world import WORLDS, World
 
@@ -34,7 +34,7 @@ def asked(world: World, scenes: list[Scene]) -> list[tuple[Scene, Question]]:
     return [
         (scene, question)
         for scene in scenes
-        for kind in weights_of(world)
+        for kind in KINDS
         for _ in range(3)
         if (question := ask(scene, kind, rng, world)) is not None
     ]
@@ -44,25 +44,19 @@ def of(asked: list[tuple[Scene, Question]], *kinds: str) -> list[tuple[Scene, Qu
     return [(scene, question) for scene, question in asked if question.kind in kinds]
 
 
-def test_every_kind_is_asked_often(world: World, asked: list[tuple[Scene, Question]]) -> None:
+def test_every_kind_is_asked_often(asked: list[tuple[Scene, Question]]) -> None:
     counts = Counter(question.kind for _, question in asked)
-    assert set(counts) == set(weights_of(world))
+    assert set(counts) == set(KINDS) == set(WEIGHTS)
     assert all(counts[kind] > (100 if kind in RARE else 200) for kind in counts), counts
 
 
-def test_the_full_world_asks_more(world: World) -> None:
-    more = {"segment_from_box_and_points", "list_masks"}
-    assert set(KINDS) == set(WEIGHTS) | more
-    assert set(weights_of(world)) == (set(KINDS) if world.every_question else set(WEIGHTS))
-
-
 def test_there_are_many_wordings_each_different() -> None:
-    """At least thirty for each kind; himtok-mini learned the first few, in this order."""
+    """At least thirty for each kind."""
     written = {**vars(wordings), **vars(leaning_wordings)}
     kinds = {name: item for name, item in written.items() if isinstance(item, wordings.Wordings)}
     assert len(kinds) > 25
     for name, item in kinds.items():
-        assert len(item.every) >= 30 and item.every[: len(item.learned)] == item.learned, name
+        assert len(item.every) >= 30 and set(item.whole) <= set(item.every), name
         for wording in item.every:
             assert wording == wording.strip() and not re.search(r"  | [,.?]|[.?!]{2}", wording), wording
             assert re.match(r"[A-Z{<]", wording), wording
@@ -205,7 +199,7 @@ def test_descriptions_name_everything_once(asked: list[tuple[Scene, Question]]) 
         assert all(first.centre[0] <= item.centre[0] for item in scene.objects)
 
 
-def test_mask_perception_has_one_right_option(world: World, asked: list[tuple[Scene, Question]]) -> None:
+def test_mask_perception_has_one_right_option(asked: list[tuple[Scene, Question]]) -> None:
     letters, sizes = Counter(), Counter()
     for scene, question in of(asked, "mask_perception"):
         options = dict(re.findall(r"^([A-E])\. (.+)$", question.prompt, re.MULTILINE))
@@ -216,8 +210,7 @@ def test_mask_perception_has_one_right_option(world: World, asked: list[tuple[Sc
         assert true in ([], [question.answer])
         letters[question.answer] += 1
         sizes[len(options)] += 1
-    most = 5 if world.every_question else 4
-    assert set(letters) == set("ABCDE"[:most]) and set(sizes) == set(range(2, most + 1))
+    assert set(letters) == set("ABCDE") and set(sizes) == {2, 3, 4, 5}
 
 
 def test_places_are_said_in_words(world: World) -> None:

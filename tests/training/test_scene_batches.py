@@ -1,5 +1,6 @@
 """Scenes as tensors: what each patch shows, and conversations as the token ids that the model sees."""
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from himtok_core.data.follow_ups import KINDS as FOLLOW_UPS
-from himtok_core.data.questions import MASK, WEIGHTS, Question, ask_some, weights_of
+from himtok_core.data.questions import MASK, WEIGHTS, Question, ask_some
 from himtok_core.data.scenes import World, make_scene
 from himtok_core.geometry import stretch_mask
 from himtok_core.lmm import HimtokProcessor
@@ -170,7 +171,7 @@ def test_turns_of_the_full_world_lean_on_one_another(
     processor: HimtokProcessor, mask_tokenizer: MaskTokenizer
 ) -> None:
     patches = PatchBatches(processor, World.full(), 3, seed=0, grid=8, mask_size=32)
-    batches = ConversationBatches(patches, 12, weights_of(World.full()), next_turn=0.8)
+    batches = ConversationBatches(patches, 12, WEIGHTS, next_turn=0.8)
     drawn = batches.draw(0)
     lengths = [len(asked) for _, asked in drawn.chosen]
     assert max(lengths) > 3 and sum(lengths) == 36
@@ -183,14 +184,20 @@ def test_turns_of_the_full_world_lean_on_one_another(
 def test_looks_name_the_objects_of_the_answer(
     processor: HimtokProcessor, drawn: Drawn, batch: tuple
 ) -> None:
-    """Each stretch that is about objects is one answer, and what it names is the objects of its scene."""
+    """Each stretch that is about objects is one answer or a mask that a question shows, and what it names is
+    the objects of its scene.
+    """
     branches, _ = batch
     first = [*drawn.first_objects, len(drawn.targets.boxes)]
     found = 0
     for branch in branches:
         for start, end, objects in branch.looks:
-            assert branch.labels[start - 1] == IGNORE and IGNORE not in branch.labels[start:end]
-            assert text_of(processor, branch.ids[start:end]).endswith("<|im_end|>")
+            if branch.labels[end - 1] == IGNORE:  # 24 tokens of a mask in a question
+                read = text_of(processor, branch.ids[start - 1 : end])
+                assert re.fullmatch(r"(<\|mt_\d+\|>){24}<\|mt_end\|>", read)
+            else:
+                assert branch.labels[start - 1] == IGNORE and IGNORE not in branch.labels[start:end]
+                assert text_of(processor, branch.ids[start:end]).endswith("<|im_end|>")
             mine = range(first[branch.scene], first[branch.scene + 1])
             assert objects and set(objects) <= set(mine)
             found += 1

@@ -70,6 +70,8 @@ def test_every_recipe_gets_its_share_of_the_time(calls: Calls, tmp_path: Path) -
     assert sum(minutes for _, _, _, minutes in calls.seen if minutes) == pytest.approx(100)
     assert json.loads((target / "concepts.json").read_text()) == len(WORLDS["mini"]().concepts)
     assert not (tmp_path / "trial").exists()
+    report = (tmp_path / "report" / "training.md").read_text(encoding="utf-8")
+    assert all(f"| {name} |" in report for name in SECONDS)
 
 
 def test_a_killed_run_goes_on_with_the_same_settings(calls: Calls, tmp_path: Path) -> None:
