@@ -47,17 +47,20 @@ def colour_of(asking: Asking, kind: str) -> Question | None:
 
 
 def what_is_at(asking: Asking, kind: str) -> Question | None:
-    """A point or a box -> the name of what is there."""
-    by_box = asking.rng.random() < 0.5
-    target = asking.clear_box() if by_box else asking.any_object()
+    """A point, a box or a mask -> the name of what is there."""
+    way = asking.choose(("point", "box", "mask"))
+    target = asking.clear_box() if way == "box" else asking.any_object()
     points = None if target is None else asking.points(target, 1)
     if points is None:
         return None
-    if by_box:
+    item, shown = asking.scene.objects[target], ()
+    if way == "box":
         prompt = asking.say(wordings.WHAT_IN_BOX, box=answers.box_text(asking.scene, target))
-    else:
+    elif way == "point":
         prompt = asking.say(wordings.WHAT_AT_POINT, points=markup.format_points(points))
-    return Question(kind, prompt, answers.identity(asking.scene.objects[target].name), target=(target,))
+    else:
+        prompt, shown = asking.say(wordings.WHAT_AT_POINT, points=answers.MASK), (item.mask,)
+    return Question(kind, prompt, answers.identity(item.name), shown, target=(target,))
 
 
 def where_is(asking: Asking, kind: str) -> Question | None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..data.mask_questions import MAX_TOKENS
 from .scene_batches import SHAPE_SIDE, DenseTargets
 
 
@@ -30,6 +31,7 @@ class DenseHeads(nn.Module):
         self.codes = nn.Linear(width, codes)
         self.look = nn.Linear(width, width)
         self.answer_box = nn.Linear(width, 4)
+        self.left = nn.Linear(width, MAX_TOKENS + 1)
 
     def name_logits(self, tokens: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """tokens (N, D), embedding table (V, D) -> (N, names + 1), background last."""

@@ -62,11 +62,11 @@ def write_report(runs: Sequence[Path], target: Path) -> None:
 
 
 def curves(logs: dict[Path, list[dict]]) -> str:
-    """An SVG picture: for each run its loss on the left and its scores on the right, over the steps."""
+    """An SVG picture: for each run its loss on the left, its scores from 0 to 1 on the right."""
     parts = []
     for place, (run, rows) in enumerate(logs.items()):
         scored = [row for row in rows if "samples" in row]
-        names = [name for name in scored[-1] if name not in _COUNTED]
+        names = [name for name in scored[-1] if name not in _COUNTED and 0 <= scored[-1][name] <= 1]
         losses = {"loss": [(row["step"], row["loss"]) for row in rows if "loss" in row]}
         scores = {name: [(row["step"], row[name]) for row in scored if name in row] for name in names}
         top = place * (_HEIGHT + _HEAD + _EDGE)

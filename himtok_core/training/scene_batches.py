@@ -116,6 +116,8 @@ class Branch:
         runs: (place of the first mask token, number of tokens, index of the mask) of each run of the answers.
         looks: (first place, place after the last, objects) of each answer that is about certain objects, and
             of the tokens from the ninth on of each mask in a question.
+        decisions: places of the tokens that alone are an answer: the letter of a choice, and the end of a
+            mask of so many tokens.
     """
 
     scene: int
@@ -123,6 +125,7 @@ class Branch:
     labels: list[int]
     runs: list[tuple[int, int, int]]
     looks: list[tuple[int, int, tuple[int, ...]]]
+    decisions: list[int]
 
 
 COARSE = 8  # tokens of a question's mask after which the model should know where it lies
@@ -165,6 +168,7 @@ class QuestionWriter:
         labels: list[int] = []
         runs: list[tuple[int, int, int]] = []
         looks: list[tuple[int, int, tuple[int, ...]]] = []
+        decisions: list[int] = []
         for number, (question, shown, drawn, indices) in enumerate(turns):
             opening = "\n<|im_start|>user\n" if number else ""
             asked = self._ids(opening + fill(question.prompt, shown) + self.after_question)
@@ -183,11 +187,15 @@ class QuestionWriter:
                 place = answer.index(self.first_mask_id + tokens[0], place)
                 runs.append((len(ids) + place, len(tokens), index))
                 place += len(tokens)
+                if question.mask_tokens is not None:
+                    decisions.append(len(ids) + place)
+            if question.kind == "mask_perception":
+                decisions.append(len(ids))
             if question.target and question.kind not in NOT_POINTING:
                 looks.append((len(ids), len(ids) + len(answer), objects))
             ids += answer
             labels += answer
-        return Branch(scene, ids, labels, runs, looks)
+        return Branch(scene, ids, labels, runs, looks, decisions)
 
 
 def fill(text: str, runs: list[list[int]]) -> str:

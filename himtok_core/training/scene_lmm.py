@@ -27,7 +27,13 @@ from .optimizers import Optimizers, learning_rate, reproducible, score_every, sp
 from .prefetch import prefetch
 from .run_folder import RunFolder
 from .scene_batches import ConversationBatches, PatchBatches
-from .scene_losses import branch_hidden_states, hierarchical_mask_loss, looking_loss, token_losses
+from .scene_losses import (
+    branch_hidden_states,
+    countdown_loss,
+    hierarchical_mask_loss,
+    looking_loss,
+    token_losses,
+)
 from .vision import name_token_ids
 from .vision import save as save_stage
 
@@ -198,7 +204,8 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
         spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
         looking, looking_shown = looking_loss(heads, groups, visual, drawn.targets)
-        loss = spoken + settings.dense_weight * dense + settings.look_weight * looking
+        counting, counting_shown = countdown_loss(heads, groups)
+        loss = spoken + settings.dense_weight * dense + settings.look_weight * (looking + counting)
         if draws and step >= settings.mask_loss_from * settings.steps:
             most, levels = settings.mask_loss_masks, settings.mask_loss_levels
             drawing = hierarchical_mask_loss(
@@ -212,7 +219,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
 
         done = step + 1
         if done % 25 == 0:
-            run.log(step=done, loss=loss.item(), **shown, **looking_shown, **dense_shown)
+            run.log(step=done, loss=loss.item(), **shown, **looking_shown, **counting_shown, **dense_shown)
         last = done == settings.steps or run.out_of_time
         if done % score_every(settings.steps) == 0 or last:
             model.eval()

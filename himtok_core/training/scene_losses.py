@@ -15,7 +15,7 @@ from .dense import DenseHeads
 from .losses import grained_labels, mask_loss, sample_levels
 from .scene_batches import IGNORE, Branch, DenseTargets
 
-END_WEIGHT = 4.0  # of the token that ends a mask: it alone says whether the number asked for is kept
+DECISION_WEIGHT = 4.0  # of a token that alone is the answer: see `Branch.decisions`
 NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
 
 
@@ -88,7 +88,7 @@ def token_losses(
             weight = np.ones(len(labels), np.float32)
             for start, length, _ in branch.runs:
                 weight[start : start + length] = mask_token_weight / (1 + np.arange(length) / 8)
-                weight[start + length] = END_WEIGHT
+            weight[branch.decisions] = DECISION_WEIGHT
             rows.append(np.full(len(spoken), row))
             before.append(spoken - 1)
             wanted.append(labels[spoken])
@@ -153,6 +153,24 @@ def looking_loss(
     looking, right = heads.looking(torch.cat(states), visual[scenes], owners, wanted)
     distance = F.l1_loss(heads.answer_box(torch.cat(later)).sigmoid(), boxes)
     return looking + 5 * distance, {"looks": right, "answer_box_l1": distance.item()}
+
+
+def countdown_loss(heads: DenseHeads, groups: list) -> tuple[torch.Tensor, dict[str, float]]:
+    """While it draws, the model should know how many mask tokens are left, however many were asked for.
+
+    Cross-entropy on the states below the last layer; without it the one token that ends a mask is all that
+    teaches to keep a number.
+    """
+    states, left = [], []
+    for group, _, _, below in groups:
+        for row, branch in enumerate(group):
+            for start, length, _ in branch.runs:
+                states.append(below[row, start - 1 : start + length])
+                left.append(np.arange(length, -1, -1))
+    if not states:
+        return groups[0][1].new_zeros(()), {}
+    scores, wanted = heads.left(torch.cat(states)), _moved(left, states[0].device)
+    return F.cross_entropy(scores, wanted), {"left": (scores.argmax(1) == wanted).float().mean().item()}
 
 
 def hierarchical_mask_loss(

@@ -73,8 +73,8 @@ def steps_within(rows: list[dict], minutes: float) -> int:
 
 
 def train(folder: Path, world: str, minutes: float, seed: int = 0) -> Path:
-    """Train everything and write what ships to `folder/himtok-mini`, what was done to `folder/report`; started
-    again, it goes on.
+    """Train everything; started again, it goes on. What ships is written to `folder/himtok-mini`, what was
+    done to `folder/report`.
 
     Raises:
         DataError: if there is no time at all.

@@ -15,7 +15,7 @@ def a_run(folder: Path, steps: int) -> Path:
     for step in range(25, steps + 1, 25):
         run.log(step=step, loss=100 / step)
         if step % 50 == 0:
-            run.log(step=step, samples=8 * step, iou=step / 1000, box_iou=0.5)
+            run.log(step=step, samples=8 * step, iou=step / 1000, box_iou=0.5, codes=1000)
     return folder
 
 
@@ -24,11 +24,12 @@ def test_the_last_scores_and_every_curve_are_in_it(tmp_path: Path, capsys: pytes
     out = tmp_path / "report"
     assert cli.main(["train", "report", *map(str, runs), "--out", str(out)]) == 0
     text = (out / "training.md").read_text(encoding="utf-8")
-    assert re.search(r"\| vision \| 100 \| 800 \| 0\.0 \| iou 0\.100, box_iou 0\.500 \|", text)
+    scores = r"iou 0\.100, box_iou 0\.500, codes 1000\.000"
+    assert re.search(rf"\| vision \| 100 \| 800 \| 0\.0 \| {scores} \|", text)
     assert "| <boxes> | 200 | 1600 |" in text and "`vision`: lr 0.001, seed 4" in text and "PyTorch" in text
     picture = ElementTree.fromstring((out / "curves.svg").read_text(encoding="utf-8"))
     drawn = [e.attrib["points"].split() for e in picture.iter() if e.tag.endswith("polyline")]
-    assert [len(line) for line in drawn] == [4, 2, 2, 8, 4, 4], "a loss and two scores of each run"
+    assert [len(line) for line in drawn] == [4, 2, 2, 8, 4, 4], "a loss and two shares of each run"
     heights = [float(point.split(",")[1]) for point in drawn[1]]
     assert heights[0] > heights[1], "the scores rise"
     titles = {e.text for e in picture.iter() if e.tag.endswith("text")}

@@ -26,6 +26,7 @@ from himtok_core.training.scene_batches import (
 from himtok_core.training.scene_lmm import Settings, generated_scores, train
 from himtok_core.training.scene_losses import (
     branch_hidden_states,
+    countdown_loss,
     hierarchical_mask_loss,
     looking_loss,
     token_losses,
@@ -54,7 +55,8 @@ def heads(processor: HimtokProcessor, world: World) -> DenseHeads:
 @pytest.fixture(scope="module")
 def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
     patches = PatchBatches(processor, world, 2, seed=0, grid=8, mask_size=32)
-    return ConversationBatches(patches, 5, WEIGHTS, next_turn=0.4)
+    weights = {**WEIGHTS, "segment_with_length": 8.0, "mask_perception": 20.0}
+    return ConversationBatches(patches, 6, weights, next_turn=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +157,14 @@ def test_a_branch_on_the_cache_equals_the_whole_conversation(
 # ---- losses ----------------------------------------------------------------------------------------------
 
 
-def test_words_count_whole_and_mask_tokens_less_and_less(
+def test_words_count_whole_decisions_more_and_mask_tokens_less_and_less(
     model: HimtokForConditionalGeneration, processor: HimtokProcessor, computed: dict
 ) -> None:
     vocabulary = processor.tokenizer.get_vocab()
     numbers = torch.tensor([vocabulary[str(n)] for n in range(1001)])
     tags = [vocabulary["<box>"], vocabulary["</box>"]]
     words, weighted, mask_losses, first_losses, coordinates = 0.0, 0.0, [], [], 0
+    decisions = set()
     with torch.no_grad():
         loss, shown = token_losses(
             model, computed["groups"], torch.cat([numbers, torch.tensor(tags)]), mask_token_weight=0.5
@@ -189,7 +192,11 @@ def test_words_count_whole_and_mask_tokens_less_and_less(
                         first_losses += [surprise] if places[place] == 0 else []
                     else:
                         words += surprise
+                        if place in branch.decisions:
+                            weighted += 3 * surprise
+                            decisions.add(place in {start + length for start, length, _ in branch.runs})
     count = len(computed["branches"])
+    assert decisions == {True, False}, "ends of masks and letters of choices"
     assert coordinates >= 4 and coordinates % 4 == 0 and first_losses
     assert loss.item() == pytest.approx((words + weighted) / (4 * count), rel=1e-4)
     assert shown["words"] == pytest.approx(words / count, rel=1e-4)
@@ -255,6 +262,31 @@ def test_without_a_complete_run_there_is_no_mask_loss(
     assert loss.item() == 0
 
 
+def test_counting_down_to_the_end_of_a_mask(heads: DenseHeads, computed: dict) -> None:
+    """The states that draw token n of N and the one that ends the mask learn that N - n tokens are left."""
+    groups = [(*rest, below.clone().requires_grad_()) for *rest, below in computed["groups"]]
+    loss, shown = countdown_loss(heads, groups)
+    loss.backward()
+    heads.zero_grad()
+    losses, right = [], []
+    for group, _, _, below in groups:
+        for row, branch in enumerate(group):
+            expected = torch.zeros(below.shape[1], dtype=torch.bool)
+            for start, length, _ in branch.runs:
+                expected[start - 1 : start + length] = True
+                with torch.no_grad():
+                    logs = heads.left(below[row, start - 1 : start + length]).log_softmax(-1)
+                for n in range(length + 1):
+                    losses.append(-logs[n, length - n].item())
+                    right.append(logs[n].argmax().item() == length - n)
+            reached = torch.zeros_like(below) if below.grad is None else below.grad
+            assert torch.equal(reached[row].abs().sum(-1) > 0, expected)
+    assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    assert shown["left"] == pytest.approx(sum(right) / len(right), abs=1e-6)
+    silent = [([branch for branch in group if not branch.runs], *rest) for group, *rest in computed["groups"]]
+    assert countdown_loss(heads, silent) == (0, {})
+
+
 def test_looking_counts_the_words_of_answers_about_objects(
     model: HimtokForConditionalGeneration, heads: DenseHeads, computed: dict
 ) -> None:
@@ -284,7 +316,7 @@ def test_the_box_of_an_answer_goes_around_all_its_objects(
 ) -> None:
     targets = computed["drawn"].targets
     ones = torch.zeros(2, 8, 192)
-    branch = Branch(0, [0] * 8, [0] * 8, [], [(2, 4, (0, 1))])
+    branch = Branch(0, [0] * 8, [0] * 8, [], [(2, 4, (0, 1))], [])
     assert computed["drawn"].first_objects[1] > 1
     heads = copy.deepcopy(heads)
     torch.nn.init.zeros_(heads.answer_box.weight)
