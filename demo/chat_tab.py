@@ -243,10 +243,15 @@ def build(chat: Chat, examples: Sequence[Example], state: gr.State, refiner: Sam
     masks = following[:MASK_VIEWS]
 
     # ---- events
-    def suggest(visitor: Visitor | None, kind: str) -> tuple[str, dict]:
-        names = visitor.names if visitor else ()
-        field = gr.Textbox(placeholder=questions.placeholder(kind))
-        return questions.suggestions_html(kind, names, concepts), field
+    def suggest(visitor: Visitor | None, kind: str) -> str:
+        if visitor is None:
+            return questions.suggestions_html(kind, (), concepts)
+        turn = visitor.last_answer()
+        about_one = turn is not None and len(turn.reply.objects) == 1
+        return questions.suggestions_html(kind, visitor.names, concepts, about_one)
+
+    def invite(kind: str) -> gr.Textbox:
+        return gr.Textbox(placeholder=questions.placeholder(kind))
 
     def pick_example(visitor: Visitor | None, event: gr.EventData) -> tuple[object, ...]:
         example = examples[int(event.chosen)]
@@ -263,8 +268,9 @@ def build(chat: Chat, examples: Sequence[Example], state: gr.State, refiner: Sam
         strip.pick(pick_example, [state], following, **AT_ONCE),
     ]
     for event in opened:
-        event.success(suggest, [state, kind], [suggestions, text], **AT_ONCE)
-    kind.change(suggest, [state, kind], [suggestions, text], **AT_ONCE)
+        event.success(suggest, [state, kind], suggestions, **AT_ONCE)
+    kind.change(suggest, [state, kind], suggestions, **AT_ONCE)
+    kind.change(invite, kind, text, **AT_ONCE)
     gr.on([kind.change, text.change], questions.preview_html, [kind, text], sent,
           trigger_mode="always_last", **AT_ONCE)
     for texts in (suggestions, known):
@@ -276,9 +282,10 @@ def build(chat: Chat, examples: Sequence[Example], state: gr.State, refiner: Sam
     ]
     for event in accepted:
         answered = event.success(answer, state, following, trigger_mode="multiple", **MODEL_QUEUE)
-        answered.then(finish, state, following, trigger_mode="multiple", **MASK_QUEUE)
+        finished = answered.then(finish, state, following, trigger_mode="multiple", **MASK_QUEUE)
+        finished.then(suggest, [state, kind], suggestions, **AT_ONCE)
     halt.click(stop, state, following, **AT_ONCE)
-    wipe.click(clear, state, following, **AT_ONCE)
+    wipe.click(clear, state, following, **AT_ONCE).then(suggest, [state, kind], suggestions, **AT_ONCE)
 
     length.input(shorten, [state, length], masks, trigger_mode="always_last", **MASK_QUEUE)
     lengths.pick(pick_length, state, [length, *masks], **MASK_QUEUE)

@@ -20,6 +20,8 @@ KINDS: dict[str, str | None] = {
     FREE: None,
 }
 QUESTIONS = ("What is in the picture?", "How many objects are there?")
+# After an answer about one thing.
+FOLLOW_UPS = ("And the one to its left?", "And the one to its right?", "Give me its box.", "What is it?")
 SUGGESTIONS = 8
 
 
@@ -50,10 +52,16 @@ def preview_html(kind: str, text: str) -> str:
     return f"<p><span>Prompt</span><code>{sent}</code></p>"
 
 
-def suggestions_html(kind: str, names: Sequence[str], concepts: Sequence[str]) -> str:
-    """Texts for the question field: names that are known to be in the picture, then what the model knows."""
+def suggestions_html(
+    kind: str, names: Sequence[str], concepts: Sequence[str], about_one: bool = False
+) -> str:
+    """Texts for the question field: names that are known to be in the picture, then what the model knows.
+
+    about_one: whether the last answer was about one thing, which "it" would mean now.
+    """
     if kind == FREE:
-        return views.suggestions_html([*QUESTIONS, *(f"Where is the {name}?" for name in names[:2])])
+        where = [f"Where is the {name}?" for name in names[:2]]
+        return views.suggestions_html([*(FOLLOW_UPS if about_one else ()), *QUESTIONS, *where])
     return views.suggestions_html(list(dict.fromkeys([*names, *concepts]))[:SUGGESTIONS])
 
 

@@ -91,7 +91,8 @@ def _panel(title: str, lines: dict[str, list[tuple[float, float]]], left: float,
     if not points:
         return parts
     last = max(step for step, _ in points) or 1
-    low, high = min(0.0, *(value for _, value in points)), max(value for _, value in points)
+    # What falls steeply in the first tenth would press the rest flat: it is cut off at the top.
+    low, high = min(0.0, *(value for _, value in points)), max(v for step, v in points if step >= last / 10)
     high = high if high > low else low + 1
     for share in (0, 0.5, 1):
         y = top + (1 - share) * height
@@ -100,13 +101,12 @@ def _panel(title: str, lines: dict[str, list[tuple[float, float]]], left: float,
     for number, (name, line) in enumerate(lines.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         drawn = " ".join(
-            f"{left + width * step / last:.1f},{top + height * (high - value) / (high - low):.1f}"
+            f"{left + width * step / last:.1f},{top + height * (high - min(value, high)) / (high - low):.1f}"
             for step, value in line
         )
         parts.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        if len(lines) > 1:
-            below = top + height - 6 - 13 * number
-            parts.append(_text(left + width - 6, below, name, f'{_ENDS_HERE} fill="{colour}"'))
+        below = top + height - 6 - 13 * number
+        parts.append(_text(left + width - 6, below, name, f'{_ENDS_HERE} fill="{colour}"'))
     return parts
 
 

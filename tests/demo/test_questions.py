@@ -49,6 +49,16 @@ def test_suggestions_begin_with_what_is_in_the_picture_and_name_nothing_twice() 
     assert "Where is the pear?" in asked and all(text.endswith("?") for text in asked)
 
 
+def test_only_an_answer_about_one_thing_invites_questions_about_it() -> None:
+    first, then = (
+        re.findall('data-text="(.*?)"', questions.suggestions_html(questions.FREE, ["pear"], [], about_one))
+        for about_one in (False, True)
+    )
+    assert then == [*questions.FOLLOW_UPS, *first]
+    named = questions.suggestions_html("Segment", ["pear"], [], True)
+    assert named == questions.suggestions_html("Segment", ["pear"], [])
+
+
 def test_the_note_lists_what_a_small_model_knows_and_says_how_to_load_another(tiny_chat: Chat) -> None:
     assert questions.note_html(tiny_chat) == ""
     small = Chat(tiny_chat.model, tiny_chat.processor, "small", ({"name": "pear"}, {"name": "red <circle>"}))
