@@ -19,7 +19,7 @@ KINDS: dict[str, str | None] = {
     "Box only": "ground",
     FREE: None,
 }
-QUESTIONS = ("What is in the picture?", "How many objects are there?")
+QUESTIONS = ("What is in the picture?", "List everything and segment it.", "How many objects are there?")
 # After an answer about one thing.
 FOLLOW_UPS = ("And the one to its left?", "And the one to its right?", "Give me its box.", "What is it?")
 SUGGESTIONS = 8

@@ -6,14 +6,20 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from himtok_core.data.scenes import World, make_scene
 from himtok_core.geometry import mask_to_rle
-from himtok_core.lmm import HimtokProcessor
+from himtok_core.lmm import HimtokForConditionalGeneration, HimtokProcessor, load_released
 from himtok_core.mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
 from himtok_core.training import optimizers, run_folder
 from himtok_core.training.mini import build_processor
 from himtok_core.training.vision import vocabulary_texts
+
+PARITY = Path(__file__).parents[1] / "data" / "parity"
+FACTS = json.loads((PARITY / "training.json").read_text(encoding="utf-8"))
+
+Loaded = tuple[HimtokForConditionalGeneration, HimtokProcessor]
 
 
 class Killed(BaseException):
@@ -79,6 +85,18 @@ def world() -> World:
 def processor(world: World) -> HimtokProcessor:
     """himtok-mini's processor with a vocabulary from a few scenes."""
     return build_processor(vocabulary_texts(world, scenes=10))
+
+
+@pytest.fixture(scope="module")
+def released() -> Loaded:
+    """The tiny checkpoint in the released format; tests of a file share it, and may train it."""
+    return load_released(PARITY / "released_tiny")
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    """What the reference computes with it."""
+    return {**load_file(PARITY / "lmm.safetensors"), **load_file(PARITY / "training.safetensors")}
 
 
 def small_mask_config(**changes: int) -> MaskTokenizerConfig:

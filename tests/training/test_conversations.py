@@ -1,36 +1,20 @@
 """Samples in numbers: the reference's own ids and labels, runs and their masks, and what is refused."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from himtok_core.data.jsonl import TrainingSample
 from himtok_core.errors import DataError, PictureError
 from himtok_core.generation.turns import first_turn_ids, next_turn_ids
 from himtok_core.geometry import stretch_mask
-from himtok_core.lmm import HimtokForConditionalGeneration, HimtokProcessor, load_released
 from himtok_core.training.conversations import IGNORE, ConversationWriter, Run, collate
 from tests.training.toy_conversations import PLACEHOLDER, SIZE, write_mask, write_picture
 
-PARITY = Path(__file__).parents[1] / "data" / "parity"
-FACTS = json.loads((PARITY / "training.json").read_text(encoding="utf-8"))
-
-Loaded = tuple[HimtokForConditionalGeneration, HimtokProcessor]
-
-
-@pytest.fixture(scope="module")
-def released() -> Loaded:
-    return load_released(PARITY / "released_tiny")
-
-
-@pytest.fixture(scope="module")
-def golden() -> dict[str, torch.Tensor]:
-    return {**load_file(PARITY / "lmm.safetensors"), **load_file(PARITY / "training.safetensors")}
+from .conftest import FACTS, Loaded
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,12 @@
 """Losses of a batch: those of the reference number by number, those of the supplement from their parts."""
 
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 from himtok_core.data.jsonl import TrainingSample
-from himtok_core.lmm import HimtokForConditionalGeneration, HimtokProcessor, load_released
 from himtok_core.training.conversations import ConversationWriter, Example, collate
 from himtok_core.training.lmm import STAGES, choose_parameters
 from himtok_core.training.losses import dice_loss, grained_labels
@@ -18,20 +14,7 @@ from himtok_core.training.reference_losses import sample_indices
 from himtok_core.training.stage_model import StageModel, hierarchical_mask_loss, with_mask_tokens
 from tests.training.toy_conversations import PLACEHOLDER, write_mask
 
-PARITY = Path(__file__).parents[1] / "data" / "parity"
-FACTS = json.loads((PARITY / "training.json").read_text(encoding="utf-8"))
-
-Loaded = tuple[HimtokForConditionalGeneration, HimtokProcessor]
-
-
-@pytest.fixture(scope="module")
-def released() -> Loaded:
-    return load_released(PARITY / "released_tiny")
-
-
-@pytest.fixture(scope="module")
-def golden() -> dict[str, torch.Tensor]:
-    return {**load_file(PARITY / "lmm.safetensors"), **load_file(PARITY / "training.safetensors")}
+from .conftest import FACTS, PARITY, Loaded
 
 
 def example(loaded: Loaded, *texts: str, pictures: int = 1, masks: tuple = (), **options: bool) -> Example:
