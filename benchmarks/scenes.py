@@ -1,4 +1,4 @@
-"""How fast training data is made: scenes decided, drawn one by one and in batches, and talked about.
+"""How fast training data is made: scenes decided, drawn, and talked about.
 
 `python benchmarks/scenes.py --world full` prints one JSON line; README.md beside this file explains it.
 """
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout without installing
 
@@ -21,7 +20,6 @@ from himtok_core.data.follow_ups import MOST_TURNS, converse
 from himtok_core.data.layouts import make_layout
 from himtok_core.data.scenes import render
 from himtok_core.data.world import WORLDS
-from himtok_core.training.compositing import Compositor
 
 
 def per_second(step: Callable[[], int]) -> float:
@@ -36,22 +34,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--world", choices=sorted(WORLDS), default="mini")
     parser.add_argument("--count", type=int, default=200, help="scenes (%(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="layouts composed at once (%(default)s)")
-    parser.add_argument("--size", type=int, default=128, help="side of composed pictures (%(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     world = WORLDS[options.world]()
     layouts = [make_layout(seed, world) for seed in range(options.count)]  # all drawings are read by now
     scenes = [render(layout, world) for layout in layouts]
-    compositor = Compositor(world, options.size, options.device)
-    compositor(layouts[: options.batch])
-
-    def compose() -> int:
-        for start in range(0, options.count, options.batch):
-            compositor(layouts[start : start + options.batch])
-        if options.device.startswith("cuda"):
-            torch.cuda.synchronize()
-        return options.count
 
     def talk() -> int:
         rng = np.random.default_rng(0)
@@ -63,13 +49,7 @@ def main() -> None:
             lambda: len([make_layout(seed, world) for seed in range(options.count)])
         ),
         "pictures_per_second": per_second(lambda: len([render(layout, world) for layout in layouts])),
-        "composed_per_second": per_second(compose),
         "questions_per_second": per_second(talk),
-        "composed_on": options.device,
-        "batch": options.batch,
-        "size": options.size,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
         "machine": processor_name(),
     }
     print(json.dumps(line))

@@ -1,14 +1,10 @@
 """Backgrounds of scenes: what is decided about one, and the formula that paints it.
 
-Every background blends two colours by a function of the place. The functions are written for NumPy arrays and
-torch tensors alike, so that both ways to draw a scene share them.
+Every background blends two colours by a function of the place.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -99,33 +95,18 @@ def _choose_rich(
 def paint(background: Background, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H, W, 3] for a picture of (width, height) pixels."""
     width, height = size
-
-    def stretch(grid: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC))
-
-    share = blend(background, np.arange(width)[None], np.arange(height)[:, None], size, stretch, np)
-    share = np.broadcast_to(share, (height, width))[..., None]
+    share = np.broadcast_to(_share_of_second(background, size), (height, width))[..., None]
     pixels = background.first * (1 - share) + background.second * share
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def blend(
-    background: Background,
-    x: Any,
-    y: Any,
-    size: tuple[int, int],
-    stretch: Callable[[np.ndarray], Any],
-    xp: ModuleType,
-) -> Any:
-    """The share of the second colour at places of the picture, mostly 0..1.
-
-    Args:
-        x, y: arrays (1, W) and (H, 1) of places in pixels. size: (width, height) of the picture in pixels.
-        stretch: a grid of random numbers -> an array (H, W) over the whole picture.
-        xp: numpy or torch, whichever made the arrays.
-    """
+def _share_of_second(background: Background, size: tuple[int, int]) -> np.ndarray:
+    """The share of the second colour, mostly 0..1: an array that broadcasts to [H, W]."""
     kind, values = background.kind, background.values
-    noise = [stretch(grid) for grid in background.grids]
+    x, y = np.arange(size[0])[None], np.arange(size[1])[:, None]
+    noise = [
+        np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)) for grid in background.grids
+    ]
     if kind == "flat":
         return 0 * (x + y)
     if kind == "gradient":
@@ -134,33 +115,33 @@ def blend(
     if kind == "noise":
         return noise[0]
     if kind == "sky":
-        return 1.0 * (y > values[0] + 3 * xp.sin(x / values[1]))
+        return 1.0 * (y > values[0] + 3 * np.sin(x / values[1]))
     if kind == "stripes":
-        return (xp.floor(x / values[0]) + xp.floor(y * values[1] / values[0])) % 2
+        return (np.floor(x / values[0]) + np.floor(y * values[1] / values[0])) % 2
     if kind == "checkerboard":
-        return (xp.floor(x / values[0]) + xp.floor(y / values[0])) % 2
+        return (np.floor(x / values[0]) + np.floor(y / values[0])) % 2
     if kind == "glow":
         return (((x - values[0]) ** 2 + (y - values[1]) ** 2) ** 0.5 / values[2]).clip(0, 1)
     if kind in ("tiles", "bricks"):
         period, line = values
-        shift, length = (0, period) if kind == "tiles" else (period * (xp.floor(y / period) % 2), 2 * period)
+        shift, length = (0, period) if kind == "tiles" else (period * (np.floor(y / period) % 2), 2 * period)
         return 1.0 * (((x + shift) % length < line) | (y % period < line))
     if kind == "dots":
         period, size_of_dots = values
         return 1.0 * ((x / period % 1 - 0.5) ** 2 + (y / period % 1 - 0.5) ** 2 < size_of_dots)
     if kind == "plaid":
-        return 0.5 * (xp.floor(x / values[0]) % 2) + 0.5 * (xp.floor(y / values[1]) % 2)
+        return 0.5 * (np.floor(x / values[0]) % 2) + 0.5 * (np.floor(y / values[1]) % 2)
     if kind == "waves":
-        return 0.5 + 0.5 * xp.sin(y / values[0] + values[2] * xp.sin(x / values[1]))
+        return 0.5 + 0.5 * np.sin(y / values[0] + values[2] * np.sin(x / values[1]))
     if kind == "grass":
         return 0.4 * noise[0] + 0.3 * noise[1] + 0.3 * noise[2]
     if kind == "wood":
-        return 0.5 + 0.35 * xp.sin(y / values[0] + values[1] * noise[0]) + 0.3 * (noise[1] - 0.5)
+        return 0.5 + 0.35 * np.sin(y / values[0] + values[1] * noise[0]) + 0.3 * (noise[1] - 0.5)
     clouds = 0.55 * noise[0] + 0.3 * noise[1] + 0.15 * noise[2]
     if kind == "clouds":
         return clouds
     along = x * math.cos(values[0]) + y * math.sin(values[0])
-    return 0.5 + 0.5 * xp.sin(along / values[1] + values[2] * clouds)  # marble
+    return 0.5 + 0.5 * np.sin(along / values[1] + values[2] * clouds)  # marble
 
 
 def _soft_colour(rng: np.random.Generator) -> np.ndarray:

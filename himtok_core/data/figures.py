@@ -1,13 +1,10 @@
 """Plain figures: twelve shapes, filled with one colour or a texture of two.
 
-Knows outlines and textures in the figure's own square. Where a figure goes is `layouts`' work. The texture is
-written for NumPy arrays and torch tensors alike, so that both ways to draw a scene share it.
+Knows outlines and textures in the figure's own square. Where a figure goes is `layouts`' work.
 """
 
 import math
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -47,30 +44,22 @@ def draw(shape: str, side: int, fill: Fill) -> Image.Image:
     picture = Image.new("RGBA", (large, large), fill.first)
     if fill.texture != "plain":
         steps = (np.arange(large) + 0.5) / large
-        second = in_second_colour(fill, steps[None, :], steps[:, None], np)
+        second = _in_second_colour(fill, steps[None, :], steps[:, None])
         pixels = np.where(second[..., None], np.uint8(fill.second), np.uint8(fill.first))
         picture = Image.fromarray(pixels)
     picture.putalpha(_large_outline(shape, side))
     return picture.reduce(_OVERSAMPLING)
 
 
-def in_second_colour(fill: Fill, u: Any, v: Any, xp: ModuleType) -> Any:
-    """Where a texture shows its second colour.
-
-    Args:
-        u, v: places across and down the figure's square, 0..1, as arrays that broadcast.
-        xp: numpy or torch, whichever made the arrays.
-
-    Returns:
-        Bool array of the broadcast shape.
-    """
+def _in_second_colour(fill: Fill, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Where a texture shows its second colour: bool; u, v: places across and down the square, 0..1."""
     if fill.texture == "striped":
         place = (u * math.cos(fill.turn) + v * math.sin(fill.turn)) * fill.count
-        return place - xp.floor(place) < 0.42
+        return place - np.floor(place) < 0.42
     across, down = u * fill.count, v * fill.count
     if fill.texture == "dotted":
-        return (across - xp.floor(across) - 0.5) ** 2 + (down - xp.floor(down) - 0.5) ** 2 < 0.1
-    return (xp.floor(across) + xp.floor(down)) % 2 == 1
+        return (across - np.floor(across) - 0.5) ** 2 + (down - np.floor(down) - 0.5) ** 2 < 0.1
+    return (np.floor(across) + np.floor(down)) % 2 == 1
 
 
 def _large_outline(shape: str, side: int) -> Image.Image:

@@ -1,8 +1,7 @@
 """Layouts: everything that is decided about a scene before a pixel of its picture is drawn.
 
 Knows what turns up, where, how large, in which order, and who hides whom; for that it needs the outlines of
-things, but no colours. Drawing a layout is left to `scenes` (one picture on the processor) and
-`training.compositing` (many at once on any device).
+things, but no colours. Drawing a layout is left to `scenes`.
 """
 
 import math
@@ -47,7 +46,6 @@ class Placement:
         extent: (width, height) of the drawing in pixels before it is turned.
         flipped: mirrored from left to right. angle: then turned by so many degrees counter-clockwise.
         at: (x, y) of the top left corner of the turned drawing, margins cut off, in pixels.
-        centre: (x, y) of the drawing's middle in pixels.
     """
 
     thing: Thing
@@ -55,7 +53,6 @@ class Placement:
     flipped: bool
     angle: float
     at: tuple[int, int]
-    centre: tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,9 +198,8 @@ def _place(
     slack = 0.1  # up to a tenth may leave the picture
     x = round(rng.uniform(-slack * width, size[0] - (1 - slack) * width))
     y = round(rng.uniform(-slack * height, size[1] - (1 - slack) * height))
-    centre = (x - box[0] + turned.width / 2, y - box[1] + turned.height / 2)
     solid = np.asarray(turned.crop(box)) > 127
-    return Placement(thing, extent, flipped, angle, (x, y), centre), solid
+    return Placement(thing, extent, flipped, angle, (x, y)), solid
 
 
 def _vary(rng: np.random.Generator, fill: Fill) -> Fill:
