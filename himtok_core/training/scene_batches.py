@@ -1,5 +1,6 @@
 """Scenes -> tensors: what the model sees, what each patch shows, and token ids of questions and answers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -170,32 +171,35 @@ class QuestionWriter:
         looks: list[tuple[int, int, tuple[int, ...]]] = []
         decisions: list[int] = []
         for number, (question, shown, drawn, indices) in enumerate(turns):
+            objects = tuple(first_object + i for i in question.target)
             opening = "\n<|im_start|>user\n" if number else ""
             asked = self._ids(opening + fill(question.prompt, shown) + self.after_question)
-            objects = tuple(first_object + i for i in question.target)
-            place = 0
-            for tokens in shown:
-                place = asked.index(self.first_mask_id + tokens[0], place)
+            for place, tokens in zip(self._places(asked, shown), shown, strict=True):
+                start, end = len(ids) + place, len(ids) + place + len(tokens)
                 if objects and len(tokens) > COARSE:
-                    looks.append((len(ids) + place + COARSE + 1, len(ids) + place + len(tokens) + 1, objects))
-                place += len(tokens)
+                    looks.append((start + COARSE + 1, end + 1, objects))
             ids += asked
             labels += [IGNORE] * len(asked)
             answer = self._ids(fill(question.answer, drawn) + "<|im_end|>")
-            place = 0
-            for tokens, index in zip(drawn, indices, strict=True):
-                place = answer.index(self.first_mask_id + tokens[0], place)
+            for place, tokens, index in zip(self._places(answer, drawn), drawn, indices, strict=True):
                 runs.append((len(ids) + place, len(tokens), index))
-                place += len(tokens)
                 if question.mask_tokens is not None:
-                    decisions.append(len(ids) + place)
+                    decisions.append(len(ids) + place + len(tokens))
             if question.kind == "mask_perception":
                 decisions.append(len(ids))
-            if question.target and question.kind not in NOT_POINTING:
+            if objects and question.kind not in NOT_POINTING:
                 looks.append((len(ids), len(ids) + len(answer), objects))
             ids += answer
             labels += answer
         return Branch(scene, ids, labels, runs, looks, decisions)
+
+    def _places(self, ids: list[int], runs: list[list[int]]) -> Iterator[int]:
+        """Where in a text's ids the first token of each of its runs stands."""
+        place = 0
+        for tokens in runs:
+            place = ids.index(self.first_mask_id + tokens[0], place)
+            yield place
+            place += len(tokens)
 
 
 def fill(text: str, runs: list[list[int]]) -> str:
