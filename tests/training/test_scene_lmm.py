@@ -164,7 +164,7 @@ def test_words_count_whole_decisions_more_and_mask_tokens_less_and_less(
     numbers = torch.tensor([vocabulary[str(n)] for n in range(1001)])
     tags = [vocabulary["<box>"], vocabulary["</box>"]]
     words, weighted, mask_losses, first_losses, coordinates = 0.0, 0.0, [], [], 0
-    decisions = set()
+    decisions, end = set(), vocabulary["<|mt_end|>"]
     with torch.no_grad():
         loss, shown = token_losses(
             model, computed["groups"], torch.cat([numbers, torch.tensor(tags)]), mask_token_weight=0.5
@@ -173,6 +173,8 @@ def test_words_count_whole_decisions_more_and_mask_tokens_less_and_less(
             for row, branch in enumerate(group):
                 logs = model.lm_head(states[row]).log_softmax(-1)
                 places = {start + n: n for start, length, _ in branch.runs for n in range(length)}
+                runs = [run for run in branch.runs if sum(run[:2]) in branch.decisions]
+                asked_for = {start + n for start, length, _ in runs for n in range(length)}
                 in_box = False
                 for place, label in enumerate(branch.labels):
                     if label == IGNORE:
@@ -188,6 +190,8 @@ def test_words_count_whole_decisions_more_and_mask_tokens_less_and_less(
                         coordinates += 1
                     if place in places:
                         weighted += 0.5 / (1 + places[place] / 8) * surprise
+                        if place in asked_for:
+                            weighted -= 4 * torch.log1p(-logs[place - 1, end].exp()).item()
                         mask_losses.append(surprise)
                         first_losses += [surprise] if places[place] == 0 else []
                     else:
