@@ -76,7 +76,7 @@ def tiny_parts(seed: int = 0) -> tuple[HimtokForConditionalGeneration, HimtokPro
         text_config={
             "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 128,
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "max_position_embeddings": 4096, "tie_word_embeddings": False,
+            "max_position_embeddings": 512, "tie_word_embeddings": False,
             "bos_token_id": to_id("<s>"), "eos_token_id": to_id("<|im_end|>"), "pad_token_id": to_id("</s>"),
         },
         vision_config={

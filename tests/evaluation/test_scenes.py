@@ -288,6 +288,9 @@ def test_a_model_is_evaluated_from_the_command_line(
 ) -> None:
     tiny_chat.model.save_pretrained(tmp_path / "model")
     tiny_chat.processor.save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["max_position_embeddings"] = 4096  # six turns of what this model babbles
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     out = tmp_path / "out"
     command = [
         "scenes",
