@@ -33,7 +33,7 @@ class MaskBatches:
     """Batch number `step` of a run, a function of (seed, step) alone.
 
     Args:
-        world: what scenes are made of; shapes that they hardly have are mixed in for the full one.
+        world: what scenes are made of; shapes that they hardly have are mixed in.
             photo_masks: float32 [N, S, S] mixed in, or None.
         photo_share: part of a batch that is drawn from `photo_masks`.
     """

@@ -40,8 +40,14 @@ from .vision import save as save_stage
 # First where things are, in few tokens; then everything.
 BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count": 0.5, "yes_no": 0.5}
 MORE_OF = {
-    **{"segment": 9.0, "box": 6.0, "segment_then_box": 3.0, "absent": 3.0, "count": 2.0, "describe": 2.0},
-    **{"segment_with_length": 3.0, "mask_perception": 4.0},
+    "segment": 9.0,
+    "box": 6.0,
+    "segment_then_box": 3.0,
+    "segment_with_length": 3.0,
+    "absent": 3.0,
+    "count": 2.0,
+    "describe": 2.0,
+    "mask_perception": 4.0,
 }
 TASKS = ("boxes", "all")
 
