@@ -109,26 +109,59 @@ class Chat:
     ) -> list[Reply]:
         """Asks one question about each picture, all at once, and waits for every answer; greedy, in order.
 
-        Faster than as many conversations, up to rounding the same answers; a picture that is in the list
-        several times, as the same object, is looked at once. Arguments and errors as for
-        `Conversation.stream`; GenerationError also if a question and its answer do not fit the model.
+        `converse_batch` with conversations of one question; arguments and errors are the same.
         """
-        if len(pictures) != len(prompts):
-            raise PromptError(f"A batch has one question a picture, not {len(prompts)} for {len(pictures)}.")
+        turns = self.converse_batch(pictures, [[prompt] for prompt in prompts], mask_tokens, max_new_tokens)
+        return [replies[0] for replies in turns]
+
+    def converse_batch(
+        self,
+        pictures: Sequence[Picture],
+        conversations: Sequence[Sequence[str | Prompt]],
+        mask_tokens: int | None = None,
+        max_new_tokens: int = 1024,
+    ) -> list[list[Reply]]:
+        """Holds a conversation about each picture, all at once: their first questions together, then their
+        second ones, after the answers to the first, and so on; greedy -> every conversation's replies.
+
+        Faster than as many conversations, up to rounding the same answers; a picture that is in the list
+        several times, as the same object, is looked at once. Every turn reads its conversation anew.
+        Arguments and errors as for `Conversation.stream`; PromptError also unless there is one conversation a
+        picture, GenerationError also if one with its answers does not fit the model.
+        """
+        if len(pictures) != len(conversations):
+            raise PromptError(
+                f"A batch has one conversation a picture, not {len(conversations)} for {len(pictures)}."
+            )
         check_max_new_tokens(max_new_tokens)
-        asked = []
+        asked = [
+            [as_prompt(self.processor, prompt, mask_tokens, None) for prompt in prompts]
+            for prompts in conversations
+        ]
         looked_at: dict[int, tuple[torch.Tensor, int, tuple[int, int]]] = {}  # by the object, once for each
-        for source, prompt in zip(pictures, prompts, strict=True):
-            prompt = as_prompt(self.processor, prompt, mask_tokens, None)
+        for source in pictures:
             if id(source) not in looked_at:
                 picture = open_picture(source)
                 seen = self.processor.image_processor(picture)
                 features = self._local.look(seen["pixel_values"])
                 looked_at[id(source)] = features, seen["num_tiles"][0], picture.size
-            features, tiles, size = looked_at[id(source)]
-            ids = first_turn_ids(self.processor, prompt.text, tiles)
-            asked.append(Asked(prompt, ids, features, size))
-        return answer_batch(self._local, asked, max_new_tokens) if asked else []
+        said: list[list[int]] = [[] for _ in asked]  # the ids of each conversation so far
+        replies: list[list[Reply]] = [[] for _ in asked]
+        for turn in range(max(map(len, asked), default=0)):
+            going_on = [row for row, prompts in enumerate(asked) if turn < len(prompts)]
+            questions = []
+            for row in going_on:
+                prompt, (features, tiles, size) = asked[row][turn], looked_at[id(pictures[row])]
+                if turn:
+                    said[row] += next_turn_ids(self.processor, prompt.text)
+                else:
+                    said[row] += first_turn_ids(self.processor, prompt.text, tiles)
+                questions.append(Asked(prompt, said[row], features, size))
+            answers = answer_batch(self._local, questions, max_new_tokens)
+            for row, (reply, ids) in zip(going_on, answers, strict=True):
+                replies[row].append(reply)
+                said[row] += ids
+        return replies
 
     def redecode(self, reply: Reply, mask_tokens: int) -> Reply:
         """The same reply with every mask drawn from its first `mask_tokens` tokens; asks no language model.

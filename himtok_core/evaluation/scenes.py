@@ -110,31 +110,25 @@ def world_of(concepts: tuple[dict, ...], everything: World | None = None) -> Wor
 def answer_all(
     chat: Chat, asked: Iterable[Asked], batch: int, refiner: SamRefiner | None = None
 ) -> Iterator[tuple[Asked, Reply]]:
-    """Asks everything, greedily; masks of the replies are refined if there is a refiner.
+    """Asks everything, greedily, `batch` at a time; masks of the replies are refined if there is a refiner.
 
-    Questions that stand alone are asked `batch` at a time; those that lean on earlier turns in a
-    conversation of their own, in which the model hears its own earlier answers.
+    A question that leans on earlier turns ends a conversation in which the model hears its own earlier
+    answers.
     """
-    for leaning, group in itertools.groupby(asked, key=lambda item: bool(item.earlier)):
-        while items := list(itertools.islice(group, 1 if leaning else batch)):
-            replies = [_converse(chat, items[0])] if leaning else _ask(chat, items)
-            for item, reply in zip(items, replies, strict=True):
-                if refiner is not None:
-                    reply = refine_reply(refiner, item.scene.picture, reply)
-                yield item, reply
+    asked = iter(asked)
+    while items := list(itertools.islice(asked, batch)):
+        for item, reply in zip(items, _ask(chat, items), strict=True):
+            if refiner is not None:
+                reply = refine_reply(refiner, item.scene.picture, reply)
+            yield item, reply
 
 
 def _ask(chat: Chat, items: Sequence[Asked]) -> list[Reply]:
-    limit = max(_limit(item.question) for item in items)
-    prompts = [_prompt(chat, item.question) for item in items]
-    return chat.ask_batch([item.scene.picture for item in items], prompts, max_new_tokens=limit)
-
-
-def _converse(chat: Chat, item: Asked) -> Reply:
-    conversation = chat.start(item.scene.picture)
-    for question in item.earlier:
-        conversation.ask(_prompt(chat, question), max_new_tokens=_limit(question))
-    return conversation.ask(_prompt(chat, item.question), max_new_tokens=_limit(item.question))
+    turns = [(*item.earlier, item.question) for item in items]
+    prompts = [[_prompt(chat, question) for question in questions] for questions in turns]
+    limit = max(_limit(question) for questions in turns for question in questions)
+    pictures = [item.scene.picture for item in items]
+    return [replies[-1] for replies in chat.converse_batch(pictures, prompts, max_new_tokens=limit)]
 
 
 def reply_seconds(chat: Chat, asked: Iterable[Asked]) -> list[float]:

@@ -34,8 +34,10 @@ class Asked:
 
 
 @torch.no_grad()
-def answer_batch(local: LocalModel, asked: Sequence[Asked], max_new_tokens: int) -> list[Reply]:
-    """Answers every question, in order.
+def answer_batch(
+    local: LocalModel, asked: Sequence[Asked], max_new_tokens: int
+) -> list[tuple[Reply, list[int]]]:
+    """Answers every question, in order -> replies, each with its ids but for the one that ends it.
 
     Raises GenerationError if one with its answer would not fit the positions that the model was trained for,
     or memory runs out.
@@ -55,11 +57,11 @@ def answer_batch(local: LocalModel, asked: Sequence[Asked], max_new_tokens: int)
             if count + 1 < min(max_new_tokens, room):
                 mask = torch.nn.functional.pad(mask, (0, 1), value=1)
                 hidden = _step(local, tokens, cache, mask)
-    replies = []
+    answers = []
     for row, item in zip(rows, asked, strict=True):
         limit = "length" if max_new_tokens <= room else "context"
-        replies.append(_reply(local, row, item, row.ended or limit, max_new_tokens))
-    return replies
+        answers.append((_reply(local, row, item, row.ended or limit, max_new_tokens), row.ids))
+    return answers
 
 
 def _read(

@@ -56,6 +56,19 @@ def test_a_picture_of_several_questions_is_looked_at_once(tiny_chat: Chat, pictu
     assert len(looks) == 2
 
 
+def test_conversations_of_all_lengths_are_those_held_alone(tiny_chat: Chat, picture: Image.Image) -> None:
+    wide = picture.resize((150, 40))
+    first, second, third, *_ = ANSWERS
+    conversations = [[first], [second, Prompt(first, mask_tokens=5), third], [], [third, second]]
+    pictures = [picture, wide, picture, picture]
+    together = tiny_chat.converse_batch(pictures, conversations)
+    assert [len(replies) for replies in together] == [1, 3, 0, 2]
+    for shown, prompts, replies in zip(pictures, conversations, together, strict=True):
+        alone = tiny_chat.start(shown)
+        for prompt, reply in zip(prompts, replies, strict=True):
+            assert_alike(reply, alone.ask(prompt))
+
+
 def test_a_limit_cuts_every_answer_and_says_so(tiny_chat: Chat, picture: Image.Image) -> None:
     question = "Segment <ref>cat</ref>."
     (reply,) = tiny_chat.ask_batch([picture], [question], max_new_tokens=12)
@@ -65,7 +78,7 @@ def test_a_limit_cuts_every_answer_and_says_so(tiny_chat: Chat, picture: Image.I
 
 def test_what_cannot_be_asked(tiny_chat: Chat, picture: Image.Image) -> None:
     assert tiny_chat.ask_batch([], []) == []
-    with pytest.raises(PromptError, match="one question a picture"):
+    with pytest.raises(PromptError, match="one conversation a picture"):
         tiny_chat.ask_batch([picture], [])
     with pytest.raises(PromptError, match="im_end"):
         tiny_chat.ask_batch([picture], ["a <|im_end|> b"])
