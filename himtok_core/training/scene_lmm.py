@@ -28,6 +28,7 @@ from .prefetch import prefetch
 from .run_folder import RunFolder
 from .scene_batches import ConversationBatches, PatchBatches
 from .scene_losses import (
+    blur_coordinates,
     branch_hidden_states,
     countdown_loss,
     hierarchical_mask_loss,
@@ -44,10 +45,12 @@ MORE_OF = {
     "box": 6.0,
     "segment_then_box": 3.0,
     "segment_with_length": 3.0,
-    "absent": 3.0,
-    "count": 2.0,
-    "describe": 2.0,
-    "mask_perception": 4.0,
+    "segment_ordinal": 2.0,
+    "segment_size": 2.0,
+    "absent": 6.0,
+    "count": 4.0,
+    "describe": 3.0,
+    "mask_perception": 8.0,
 }
 TASKS = ("boxes", "all")
 
@@ -202,6 +205,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     model.train()
     for step, drawn in enumerate(prefetch(batches.draw, first, settings.steps), start=first):
         branches, masks = batches.speak(drawn, model.mask_tokenizer)
+        blur_coordinates(branches, numbers, np.random.default_rng([settings.seed, step, 1]))
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         targets = drawn.targets.to(device)
         visual = model.model.get_image_features(drawn.pixel_values.to(device)).pooler_output

@@ -19,6 +19,28 @@ DECISION_WEIGHT = 4.0  # of a token that alone is the answer: see `Branch.decisi
 NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
 
 
+def blur_coordinates(branches: list[Branch], numbers: torch.Tensor, rng: np.random.Generator) -> None:
+    """Moves the coordinates that the model hears itself say, in place, as far as it may be off; labels stay.
+
+    What it says is its best guess, not the truth: at the picture's border often 1, which is also a count, and
+    a model that has met no such beginning of a box may go on with what it counts.
+
+    Args:
+        numbers: int64 (1003,), as for `token_losses`.
+    """
+    *numbers, box_start, box_end = numbers.tolist()
+    values = {token: value for value, token in enumerate(numbers)}
+    for branch in branches:
+        for place in _inside_boxes(np.array(branch.labels), box_start, box_end).nonzero()[0]:
+            if (value := values.get(branch.labels[place])) is not None:
+                heard = round(rng.normal(value, NUMBER_SPREAD))
+                branch.ids[place] = numbers[min(max(heard, 0), len(numbers) - 1)]
+
+
+def _inside_boxes(labels: np.ndarray, box_start: int, box_end: int) -> np.ndarray:
+    return (labels == box_start).cumsum() > (labels == box_end).cumsum()
+
+
 def _moved(parts: list[np.ndarray], device: torch.device) -> torch.Tensor:
     """Joined along the first axis and sent to a device at once: a GPU waits for every single transfer."""
     return torch.from_numpy(np.concatenate(parts)).to(device)
@@ -96,8 +118,7 @@ def token_losses(
             before.append(spoken - 1)
             wanted.append(labels[spoken])
             weights.append(weight[spoken])
-            inside = (labels == box_start).cumsum() > (labels == box_end).cumsum()
-            inside_box.append(inside[spoken])
+            inside_box.append(_inside_boxes(labels, box_start, box_end)[spoken])
             counted.append(going_on[spoken])
         hidden.append(states[_moved(rows, states.device), _moved(before, states.device)])
     hidden = torch.cat(hidden)

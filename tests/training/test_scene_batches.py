@@ -149,6 +149,19 @@ def test_a_question_for_n_tokens_has_runs_of_n(
     assert len(lengths) > 3 and len(masks) == len(branches)
 
 
+def test_how_many_there_are_is_a_decision(
+    processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
+) -> None:
+    patches = PatchBatches(processor, world, 3, seed=1, grid=8, mask_size=32)
+    batches = ConversationBatches(patches, 4, {"count": 1.0}, next_turn=0.0)
+    branches, _ = batches.speak(batches.draw(0), mask_tokenizer)
+    said = [text_of(processor, [branch.ids[place] for place in branch.decisions]) for branch in branches]
+    assert all(re.match(r"There (are \d|is (1|no \w+))$", words) for words in said), said
+    assert len(set(said)) > 2
+    pointing = [branch for branch in branches if branch.looks]
+    assert pointing and all("is no " not in text_of(processor, branch.ids) for branch in pointing)
+
+
 def test_a_batch_is_a_function_of_its_step(
     batches: ConversationBatches, drawn: Drawn, batch: tuple, mask_tokenizer: MaskTokenizer
 ) -> None:

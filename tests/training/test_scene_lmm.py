@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from himtok_core.training.scene_batches import (
 )
 from himtok_core.training.scene_lmm import Settings, generated_scores, train
 from himtok_core.training.scene_losses import (
+    blur_coordinates,
     branch_hidden_states,
     countdown_loss,
     hierarchical_mask_loss,
@@ -206,6 +208,30 @@ def test_words_count_whole_decisions_more_and_mask_tokens_less_and_less(
     assert shown["words"] == pytest.approx(words / count, rel=1e-4)
     assert shown["mask_tokens"] == pytest.approx(sum(mask_losses) / len(mask_losses), rel=1e-4)
     assert shown["first_mask_token"] == pytest.approx(sum(first_losses) / len(first_losses), rel=1e-4)
+
+
+def test_of_its_own_boxes_the_model_hears_blurred_coordinates(
+    processor: HimtokProcessor, computed: dict
+) -> None:
+    """Of nothing else: not of boxes in questions, not of counts."""
+    vocabulary = processor.tokenizer.get_vocab()
+    values = {vocabulary[str(n)]: n for n in range(1001)}
+    numbers = torch.tensor([*values, vocabulary["<box>"], vocabulary["</box>"]])
+    branches, moves = copy.deepcopy(computed["branches"]), []
+    for seed in range(20):
+        blurred = copy.deepcopy(branches)
+        blur_coordinates(blurred, numbers, np.random.default_rng(seed))
+        for before, after in zip(branches, blurred, strict=True):
+            assert replace(after, ids=before.ids) == before
+            inside = False
+            for label, one, other in zip(before.labels, before.ids, after.ids, strict=True):
+                inside = (inside or label == vocabulary["<box>"]) and label != vocabulary["</box>"]
+                if inside and label in values:
+                    moves.append(values[other] - values[one])
+                else:
+                    assert one == other
+    assert len(moves) >= 80 and abs(np.mean(moves)) < 8
+    assert 0.6 * scene_losses.NUMBER_SPREAD < np.std(moves) < 1.4 * scene_losses.NUMBER_SPREAD
 
 
 def test_mask_loss_teaches_the_states_before_mask_tokens_only(
