@@ -45,7 +45,8 @@ def converse(
     while alone and len(asked) < turns:
         leaning = None
         if asked and rng.random() < _LEANING:
-            possible = (follow_up(scene, asked[-1], str(kind), rng, world) for kind in rng.permutation(KINDS))
+            kinds = rng.choice(KINDS, size=len(KINDS), replace=False, p=_CHANCES)
+            possible = (follow_up(scene, asked[-1], str(kind), rng, world) for kind in kinds)
             leaning = next((question for question in possible if question is not None), None)
         asked.append(leaning or alone.pop(0))
     return asked
@@ -186,3 +187,7 @@ _LEAN: dict[str, Callable[[Asking, str, Question], Question | None]] = {
     "how_many_of_them": _how_many_of_them,
 }
 KINDS: tuple[str, ...] = tuple(_LEAN)
+# What only few turns allow is taken where it is possible; a mask of N tokens always is.
+_MORE_OR_LESS = {"other": 12.0, "its_colour": 4.0, "its_mask_with_length": 0.4}
+_CHANCES = np.array([_MORE_OR_LESS.get(kind, 1.0) for kind in KINDS])
+_CHANCES /= _CHANCES.sum()

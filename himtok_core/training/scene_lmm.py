@@ -40,15 +40,23 @@ from .vision import save as save_stage
 
 # First where things are, in few tokens; then everything.
 BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count": 0.5, "yes_no": 0.5}
+# What has a bar of its own, and what few scenes allow: an ordinal needs several things of one name.
 MORE_OF = {
-    "segment": 9.0,
-    "box": 6.0,
+    "segment": 11.0,
+    "segment_position": 8.0,
+    "segment_ordinal": 4.0,
+    "segment_relation": 5.0,
+    "segment_size": 7.0,
     "segment_then_box": 3.0,
-    "segment_with_length": 3.0,
-    "segment_ordinal": 2.0,
-    "segment_size": 2.0,
+    "segment_with_length": 2.0,
+    "segment_synonym": 2.0,
+    "segment_colour_shape": 3.0,
+    "box": 7.0,
     "absent": 6.0,
     "count": 4.0,
+    "yes_no": 2.0,
+    "what_is_at": 2.0,
+    "colour_of": 2.0,
     "describe": 3.0,
     "mask_perception": 8.0,
 }
