@@ -28,9 +28,9 @@ from .prefetch import prefetch
 from .run_folder import RunFolder
 from .scene_batches import ConversationBatches, PatchBatches
 from .scene_losses import (
-    blur_coordinates,
     branch_hidden_states,
     countdown_loss,
+    hear_itself,
     hierarchical_mask_loss,
     looking_loss,
     token_losses,
@@ -68,8 +68,8 @@ class Settings:
     """Of one run; saved with its weights.
 
     `mask_loss_from` is the part of the run after which the hierarchical mask loss joins in: earlier it
-    hurts the first token. Without `mask_loss_weight`, or without `grained_labels`, it is what the paper's
-    ablations leave out.
+    hurts the first token; from `hear_itself_from` on the model reads its own guesses. Without
+    `mask_loss_weight`, or without `grained_labels`, it is what the paper's ablations leave out.
     """
 
     init: str
@@ -87,6 +87,7 @@ class Settings:
     dense_weight: float = 0.5
     look_weight: float = 0.5
     mask_token_weight: float = 0.5
+    hear_itself_from: float = 0.3
     mask_loss_weight: float = 0.5
     mask_loss_from: float = 0.3
     mask_loss_masks: int = 10
@@ -213,12 +214,13 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     model.train()
     for step, drawn in enumerate(prefetch(batches.draw, first, settings.steps), start=first):
         branches, masks = batches.speak(drawn, model.mask_tokenizer)
-        blur_coordinates(branches, numbers, np.random.default_rng([settings.seed, step, 1]))
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         targets = drawn.targets.to(device)
         visual = model.model.get_image_features(drawn.pixel_values.to(device)).pooler_output
         codes = codebook[model.mask_tokenizer.encode(targets.masks)] if settings.tasks == "all" else None
         dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
+        if step >= settings.hear_itself_from * settings.steps:
+            hear_itself(model, visual, batches.writer.prefix_ids, branches, numbers)
         groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
         spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
         looking, looking_shown = looking_loss(heads, groups, visual, drawn.targets)
@@ -281,6 +283,7 @@ def main(argv: list[str]) -> int:
         "next_turn": {"help": "share of conversations that go on after a turn"},
         "world": {"help": "what scenes are made of", "choices": sorted(WORLDS)},
         "seed": {"help": "of the batches"},
+        "hear_itself_from": {"help": "part of the run after which the model reads its own guesses"},
         "mask_loss_weight": {"help": "of the hierarchical mask loss; 0 leaves it out"},
         "mask_loss_from": {"help": "part of the run after which it joins in"},
         "grained_labels": {

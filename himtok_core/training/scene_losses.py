@@ -19,22 +19,40 @@ DECISION_WEIGHT = 4.0  # of a token that alone is the answer: see `Branch.decisi
 NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
 
 
-def blur_coordinates(branches: list[Branch], numbers: torch.Tensor, rng: np.random.Generator) -> None:
-    """Moves the coordinates that the model hears itself say, in place, as far as it may be off; labels stay.
+@torch.no_grad()
+def hear_itself(
+    model: HimtokForConditionalGeneration,
+    visual: torch.Tensor,
+    prefix_ids: list[int],
+    branches: list[Branch],
+    numbers: torch.Tensor,
+) -> None:
+    """Puts the model's best guesses in place of the mask tokens and coordinates of its answers; labels stay.
 
-    What it says is its best guess, not the truth: at the picture's border often 1, which is also a count, and
-    a model that has met no such beginning of a box may go on with what it counts.
+    That is what it will read when it answers. From the truth it learns to draw the end of a mask from the
+    beginning instead of from the picture, and has never met a box that begins with what it only guesses.
 
     Args:
+        visual, prefix_ids: as for `branch_hidden_states`. branches: changed in place.
         numbers: int64 (1003,), as for `token_losses`.
     """
-    *numbers, box_start, box_end = numbers.tolist()
-    values = {token: value for value, token in enumerate(numbers)}
-    for branch in branches:
-        for place in _inside_boxes(np.array(branch.labels), box_start, box_end).nonzero()[0]:
-            if (value := values.get(branch.labels[place])) is not None:
-                heard = round(rng.normal(value, NUMBER_SPREAD))
-                branch.ids[place] = numbers[min(max(heard, 0), len(numbers) - 1)]
+    *values, box_start, box_end = numbers.tolist()
+    values = np.array(values)
+    mask_ids = torch.arange(model.config.first_mask_id, model.config.last_mask_id + 1, device=visual.device)
+    for group, states, _, _ in branch_hidden_states(model, visual, prefix_ids, branches):
+        guessed: tuple[list, list] = [], []  # (row, place) of mask tokens, of coordinates
+        for row, branch in enumerate(group):
+            labels = np.array(branch.labels)
+            guessed[0].extend((row, start + n) for start, length, _ in branch.runs for n in range(length))
+            coordinates = _inside_boxes(labels, box_start, box_end) & np.isin(labels, values)
+            guessed[1].extend((row, place) for place in coordinates.nonzero()[0])
+        for found, ids in zip(guessed, (mask_ids, numbers[:-2]), strict=True):
+            if not found:
+                continue
+            rows, places = torch.tensor(found, device=visual.device).T
+            scores = states[rows, places - 1] @ model.lm_head.weight[ids].T
+            for (row, place), token in zip(found, ids[scores.argmax(1)].tolist(), strict=True):
+                group[row].ids[place] = token
 
 
 def _inside_boxes(labels: np.ndarray, box_start: int, box_end: int) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 import copy
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,9 +26,9 @@ from himtok_core.training.scene_batches import (
 )
 from himtok_core.training.scene_lmm import Settings, generated_scores, train
 from himtok_core.training.scene_losses import (
-    blur_coordinates,
     branch_hidden_states,
     countdown_loss,
+    hear_itself,
     hierarchical_mask_loss,
     looking_loss,
     token_losses,
@@ -210,28 +210,34 @@ def test_words_count_whole_decisions_more_and_mask_tokens_less_and_less(
     assert shown["first_mask_token"] == pytest.approx(sum(first_losses) / len(first_losses), rel=1e-4)
 
 
-def test_of_its_own_boxes_the_model_hears_blurred_coordinates(
-    processor: HimtokProcessor, computed: dict
+def test_the_model_reads_its_own_guesses_of_masks_and_boxes(
+    model: HimtokForConditionalGeneration,
+    processor: HimtokProcessor,
+    batches: ConversationBatches,
+    computed: dict,
 ) -> None:
-    """Of nothing else: not of boxes in questions, not of counts."""
-    vocabulary = processor.tokenizer.get_vocab()
-    values = {vocabulary[str(n)]: n for n in range(1001)}
-    numbers = torch.tensor([*values, vocabulary["<box>"], vocabulary["</box>"]])
-    branches, moves = copy.deepcopy(computed["branches"]), []
-    for seed in range(20):
-        blurred = copy.deepcopy(branches)
-        blur_coordinates(blurred, numbers, np.random.default_rng(seed))
-        for before, after in zip(branches, blurred, strict=True):
-            assert replace(after, ids=before.ids) == before
-            inside = False
-            for label, one, other in zip(before.labels, before.ids, after.ids, strict=True):
-                inside = (inside or label == vocabulary["<box>"]) and label != vocabulary["</box>"]
-                if inside and label in values:
-                    moves.append(values[other] - values[one])
-                else:
-                    assert one == other
-    assert len(moves) >= 80 and abs(np.mean(moves)) < 8
-    assert 0.6 * scene_losses.NUMBER_SPREAD < np.std(moves) < 1.4 * scene_losses.NUMBER_SPREAD
+    """And of nothing else: not of what questions say, not of words, not of counts."""
+    vocabulary, config = processor.tokenizer.get_vocab(), model.config
+    tags = [vocabulary["<box>"], vocabulary["</box>"]]
+    values = [vocabulary[str(n)] for n in range(1001)]
+    heard = copy.deepcopy(computed["branches"])
+    hear_itself(model, computed["visual"], batches.writer.prefix_ids, heard, torch.tensor([*values, *tags]))
+    states = {id(branch): rows[i] for group, rows, *_ in computed["groups"] for i, branch in enumerate(group)}
+    own, seen = {"mask": range(config.first_mask_id, config.last_mask_id + 1), "box": values}, Counter()
+    for before, after in zip(computed["branches"], heard, strict=True):
+        assert replace(after, ids=before.ids) == before
+        scores = model.lm_head(states[id(before)]).detach()
+        inside = False
+        for place, (label, read, told) in enumerate(zip(before.labels, after.ids, before.ids, strict=True)):
+            inside = (inside or label == tags[0]) and label != tags[1]
+            kinds = [kind for kind in own if label in own[kind] and (kind == "mask" or inside)]
+            for kind in kinds:
+                ids = torch.tensor(own[kind])
+                assert read == ids[scores[place - 1, ids].argmax()]
+                seen[kind] += 1
+            assert kinds or read == told
+    assert seen["mask"] == sum(length for branch in heard for _, length, _ in branch.runs)
+    assert seen["box"] >= 4
 
 
 def test_mask_loss_teaches_the_states_before_mask_tokens_only(
