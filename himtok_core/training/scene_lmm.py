@@ -30,7 +30,7 @@ from .scene_batches import ConversationBatches, PatchBatches
 from .scene_losses import (
     branch_hidden_states,
     countdown_loss,
-    hear_itself,
+    forget_answers,
     hierarchical_mask_loss,
     looking_loss,
     token_losses,
@@ -68,26 +68,25 @@ class Settings:
     """Of one run; saved with its weights.
 
     `mask_loss_from` is the part of the run after which the hierarchical mask loss joins in: earlier it
-    hurts the first token; from `hear_itself_from` on the model reads its own guesses. Without
-    `mask_loss_weight`, or without `grained_labels`, it is what the paper's ablations leave out.
+    hurts the first token. Without `mask_loss_weight`, or without `grained_labels`, it is what the paper's
+    ablations leave out.
     """
 
     init: str
     mask_tokenizer: str
     tasks: str = "all"
     steps: int = 4000
-    scenes: int = 10
-    questions: int = 8
+    scenes: int = 16
+    questions: int = 6
     next_turn: float = 0.35
     world: str = "mini"
     seed: int = 0
     lr: float = 1e-3
     muon_lr: float = 2e-3
-    vision_lr: float = 0.3
-    dense_weight: float = 0.5
+    vision_lr: float = 0.5
+    dense_weight: float = 1.0
     look_weight: float = 0.5
     mask_token_weight: float = 0.5
-    hear_itself_from: float = 0.3
     mask_loss_weight: float = 0.5
     mask_loss_from: float = 0.3
     mask_loss_masks: int = 10
@@ -183,6 +182,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     processor.save_pretrained(folder / "model")
     numbers = [*(str(n) for n in range(1001)), "<box>", "</box>"]
     numbers = torch.tensor(processor.tokenizer.convert_tokens_to_ids(numbers), device=device)
+    mask_ids = range(model.config.first_mask_id, model.config.last_mask_id + 1)
     grid = round(model.config.image_seq_length**0.5)
     patches = PatchBatches(processor, world, settings.scenes, settings.seed, grid, mask_config.mask_size)
     weights = BOXES if settings.tasks == "boxes" else {**WEIGHTS, **MORE_OF}
@@ -214,13 +214,12 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     model.train()
     for step, drawn in enumerate(prefetch(batches.draw, first, settings.steps), start=first):
         branches, masks = batches.speak(drawn, model.mask_tokenizer)
+        forget_answers(branches, mask_ids, numbers, np.random.default_rng([settings.seed, step, 1]))
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         targets = drawn.targets.to(device)
         visual = model.model.get_image_features(drawn.pixel_values.to(device)).pooler_output
         codes = codebook[model.mask_tokenizer.encode(targets.masks)] if settings.tasks == "all" else None
         dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
-        if step >= settings.hear_itself_from * settings.steps:
-            hear_itself(model, visual, batches.writer.prefix_ids, branches, numbers)
         groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
         spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
         looking, looking_shown = looking_loss(heads, groups, visual, drawn.targets)
@@ -283,7 +282,6 @@ def main(argv: list[str]) -> int:
         "next_turn": {"help": "share of conversations that go on after a turn"},
         "world": {"help": "what scenes are made of", "choices": sorted(WORLDS)},
         "seed": {"help": "of the batches"},
-        "hear_itself_from": {"help": "part of the run after which the model reads its own guesses"},
         "mask_loss_weight": {"help": "of the hierarchical mask loss; 0 leaves it out"},
         "mask_loss_from": {"help": "part of the run after which it joins in"},
         "grained_labels": {

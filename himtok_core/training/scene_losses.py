@@ -19,40 +19,28 @@ DECISION_WEIGHT = 4.0  # of a token that alone is the answer: see `Branch.decisi
 NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
 
 
-@torch.no_grad()
-def hear_itself(
-    model: HimtokForConditionalGeneration,
-    visual: torch.Tensor,
-    prefix_ids: list[int],
-    branches: list[Branch],
-    numbers: torch.Tensor,
+def forget_answers(
+    branches: list[Branch], mask_ids: range, numbers: torch.Tensor, rng: np.random.Generator
 ) -> None:
-    """Puts the model's best guesses in place of the mask tokens and coordinates of its answers; labels stay.
+    """Replaces, in place, what the answers' later tokens could read of the truth; labels stay.
 
-    That is what it will read when it answers. From the truth it learns to draw the end of a mask from the
-    beginning instead of from the picture, and has never met a box that begins with what it only guesses.
+    A mask's tokens become random ones: from true ones the model learns to draw the end of a mask from its
+    beginning instead of from the picture, and its own beginning, which it reads when it answers, tells it
+    nothing that the picture does not. Coordinates are moved as far as they may be off, so that the model has
+    met every way in which it may begin a box: one that begins with 1 does not go on as a count.
 
     Args:
-        visual, prefix_ids: as for `branch_hidden_states`. branches: changed in place.
-        numbers: int64 (1003,), as for `token_losses`.
+        mask_ids: of the vocabulary. numbers: int64 (1003,), as for `token_losses`.
     """
-    *values, box_start, box_end = numbers.tolist()
-    values = np.array(values)
-    mask_ids = torch.arange(model.config.first_mask_id, model.config.last_mask_id + 1, device=visual.device)
-    for group, states, _, _ in branch_hidden_states(model, visual, prefix_ids, branches):
-        guessed: tuple[list, list] = [], []  # (row, place) of mask tokens, of coordinates
-        for row, branch in enumerate(group):
-            labels = np.array(branch.labels)
-            guessed[0].extend((row, start + n) for start, length, _ in branch.runs for n in range(length))
-            coordinates = _inside_boxes(labels, box_start, box_end) & np.isin(labels, values)
-            guessed[1].extend((row, place) for place in coordinates.nonzero()[0])
-        for found, ids in zip(guessed, (mask_ids, numbers[:-2]), strict=True):
-            if not found:
-                continue
-            rows, places = torch.tensor(found, device=visual.device).T
-            scores = states[rows, places - 1] @ model.lm_head.weight[ids].T
-            for (row, place), token in zip(found, ids[scores.argmax(1)].tolist(), strict=True):
-                group[row].ids[place] = token
+    *numbers, box_start, box_end = numbers.tolist()
+    values = {token: value for value, token in enumerate(numbers)}
+    for branch in branches:
+        for start, length, _ in branch.runs:
+            branch.ids[start : start + length] = rng.integers(mask_ids[0], mask_ids[-1] + 1, length).tolist()
+        for place in _inside_boxes(np.array(branch.labels), box_start, box_end).nonzero()[0]:
+            if (value := values.get(branch.labels[place])) is not None:
+                moved = round(rng.normal(value, NUMBER_SPREAD))
+                branch.ids[place] = numbers[min(max(moved, 0), len(numbers) - 1)]
 
 
 def _inside_boxes(labels: np.ndarray, box_start: int, box_end: int) -> np.ndarray:

@@ -37,7 +37,7 @@ class Part:
 
 def parts_of(folder: Path, world: str, seed: int, gpu: bool) -> list[Part]:
     """The recipes in their order. A GPU takes batches that would be slow to learn from on a processor."""
-    masks, pictures, batch = (256, 128, 48) if gpu else (32, 24, 8)
+    masks, pictures, batch = (256, 128, 64) if gpu else (32, 24, 10)
     photographs = str(PHOTOGRAPHS) if world == "full" else None
     scene = scene_lmm.Settings(
         init=str(folder / "vision"),
