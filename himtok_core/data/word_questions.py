@@ -50,13 +50,15 @@ def what_is_at(asking: Asking, kind: str) -> Question | None:
     """A point, a box or a mask -> the name of what is there."""
     way = asking.choose(("point", "box", "mask"))
     target = asking.clear_box() if way == "box" else asking.any_object()
-    points = None if target is None else asking.points(target, 1)
-    if points is None:
+    if target is None:
         return None
     item, shown = asking.scene.objects[target], ()
     if way == "box":
         prompt = asking.say(wordings.WHAT_IN_BOX, box=answers.box_text(asking.scene, target))
     elif way == "point":
+        points = asking.points(target, 1)
+        if points is None:
+            return None
         prompt = asking.say(wordings.WHAT_AT_POINT, points=markup.format_points(points))
     else:
         prompt, shown = asking.say(wordings.WHAT_AT_POINT, points=answers.MASK), (item.mask,)
