@@ -117,8 +117,8 @@ class Branch:
         runs: (place of the first mask token, number of tokens, index of the mask) of each run of the answers.
         looks: (first place, place after the last, objects) of each answer that is about certain objects, and
             of the tokens from the ninth on of each mask in a question.
-        decisions: places of the tokens that alone are an answer: the letter of a choice, the end of a mask of
-            so many tokens, and how many there are.
+        decisions: places of the tokens that alone are an answer: the end of a mask of so many tokens, and the
+            beginnings in DECIDING.
     """
 
     scene: int
@@ -132,7 +132,8 @@ class Branch:
 COARSE = 8  # tokens of a question's mask after which the model should know where it lies
 # Answers to these are about the picture as a whole.
 NOT_POINTING = ("absent", "describe", "yes_no", "list_masks")
-COUNTING = {"count": 4, "how_many_of_them": 4}  # tokens of "There are 3", which say how many
+# Tokens at an answer's beginning that decide it: the letter, "There" instead of "The mask", "There are 3".
+DECIDING = {"mask_perception": 1, "absent": 1, "count": 4, "how_many_of_them": 4}
 
 
 class QuestionWriter:
@@ -186,9 +187,7 @@ class QuestionWriter:
                 runs.append((len(ids) + place, len(tokens), index))
                 if question.mask_tokens is not None:
                     decisions.append(len(ids) + place + len(tokens))
-            if question.kind == "mask_perception":
-                decisions.append(len(ids))
-            decisions += range(len(ids), len(ids) + COUNTING.get(question.kind, 0))
+            decisions += range(len(ids), len(ids) + DECIDING.get(question.kind, 0))
             if objects and question.kind not in NOT_POINTING:
                 looks.append((len(ids), len(ids) + len(answer), objects))
             ids += answer
