@@ -1,8 +1,8 @@
 """What the language model learns from conversations about scenes: next tokens, where to look, what to draw.
 
-Knows hidden states and labels; scenes and questions come from `scene_batches`, the loop is `scene_lmm`'s. A
-picture and the words before the first question are computed once, and the conversations about it branch off
-from that key-value cache.
+Knows hidden states, labels, and what of an answer may be read while its rest is learned; scenes and questions
+come from `scene_batches`, the loop is `scene_lmm`'s. A picture and the words before the first question are
+computed once, and the conversations about it branch off from that key-value cache.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from .losses import grained_labels, mask_loss, sample_levels
 from .scene_batches import IGNORE, Branch, DenseTargets
 
 DECISION_WEIGHT = 4.0  # of a token that alone is the answer: see `Branch.decisions`
-NUMBER_SPREAD = 15.0  # of a coordinate's label, in thousandths of the picture's side
+NUMBER_SPREAD = 15.0  # how far a coordinate may be off, in thousandths of the picture's side
 
 
 def forget_answers(

@@ -162,6 +162,18 @@ def test_how_many_there_are_is_a_decision(
     assert pointing and all("is no " not in text_of(processor, branch.ids) for branch in pointing)
 
 
+def test_a_denial_is_decided_by_its_first_word(
+    processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
+) -> None:
+    patches = PatchBatches(processor, world, 3, seed=2, grid=8, mask_size=32)
+    batches = ConversationBatches(patches, 4, {"absent": 1.0}, next_turn=0.0)
+    branches, _ = batches.speak(batches.draw(0), mask_tokenizer)
+    assert len(branches) > 5
+    for branch in branches:
+        (place,) = branch.decisions
+        assert text_of(processor, [branch.ids[place]]) == "There" and branch.labels[place - 1] == IGNORE
+
+
 def test_a_batch_is_a_function_of_its_step(
     batches: ConversationBatches, drawn: Drawn, batch: tuple, mask_tokenizer: MaskTokenizer
 ) -> None:
