@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from ..data.scenes import make_scene
 from ..data.world import World
 from .bars import Bar
+from .charts import Panel, chart
 from .scene_tokenizer import TokenizerScores
 from .scenes import KEPT, KindScores, Outcome
 
@@ -49,14 +50,14 @@ def markdown(
         verdict = {True: "met", False: "missed", None: "not measured"}[bar.met]
         score = "" if bar.met is None else _number(bar.value, bar.unit)
         lines.append(f"| {bar.what} | {bar.n} | {score} | {bound} | {verdict} |")
+    measured_on = by_length(scenes, photos, answers)
     lengths = " | ".join(str(length) for length in scenes.mean_iou)
     lines += [
         "",
         f"| mean IoU by number of tokens | n | {lengths} |",
         "|---|---|" + "---|" * len(scenes.mean_iou),
     ]
-    measured_on = {"answers to segment": answers, "round trip, scenes' masks": scenes}
-    for name, measured in {**measured_on, "round trip, photographs' masks": photos}.items():
+    for name, measured in measured_on.items():
         cells = " | ".join(_cell(value) for value in measured.mean_iou.values())
         lines.append(f"| {name} | {measured.count} | {cells} |")
     lines += ["", "| question | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
@@ -64,6 +65,30 @@ def markdown(
         cells = [_cell(getattr(scores, attribute)) for attribute in COLUMNS.values()]
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def by_length(
+    scenes: TokenizerScores, photos: TokenizerScores, answers: TokenizerScores
+) -> dict[str, TokenizerScores]:
+    """What was drawn from its first tokens, by name."""
+    return {
+        "answers to segment": answers,
+        "round trip, scenes' masks": scenes,
+        "round trip, photographs' masks": photos,
+    }
+
+
+def length_chart(measured_on: dict[str, TokenizerScores]) -> str:
+    """Mean IoU against the number of tokens as an SVG picture (the paper's figure 9); every doubling is a
+    step.
+    """
+    lines = {
+        name: [(math.log2(length), iou) for length, iou in measured.mean_iou.items() if not math.isnan(iou)]
+        for name, measured in measured_on.items()
+    }
+    lengths = {length for measured in measured_on.values() for length in measured.mean_iou}
+    ticks = {math.log2(length): str(length) for length in sorted(lengths)}
+    return chart([[Panel("mean IoU by number of mask tokens", lines, ticks)]])
 
 
 def write_json(

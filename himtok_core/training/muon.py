@@ -1,15 +1,17 @@
 """Muon for the matrices of transformer blocks: momentum, made orthogonal by Newton-Schulz steps.
 
 PyTorch's own Muon iterates in bfloat16, which many processors emulate hundreds of times slower than
-float32; this one iterates in float32 off the GPU. The update has AdamW's usual size.
+float32; this one iterates in float32 on those. The update has AdamW's usual size.
 """
 
 import torch
 
+from .optimizers import native_bfloat16
+
 
 def orthogonalised(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """The nearest semi-orthogonal matrix, roughly: (M, N) -> (M, N) with singular values near 1."""
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
+    x = matrix.bfloat16() if native_bfloat16(matrix.device) else matrix
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     if tall:

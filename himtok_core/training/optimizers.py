@@ -1,9 +1,10 @@
 """One optimizer step of every recipe: clip, schedule, Muon for matrices and AdamW for the rest."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Optimizers:
@@ -93,3 +94,25 @@ def reproducible() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 itself; other processors emulate it, hundreds of times slower."""
+    can = torch.cpu.get_capabilities()
+    return device.type == "cuda" or can.get("avx512_bf16", False) or can.get("amx_bf16", False)
+
+
+@contextmanager
+def quick_products() -> Iterator[None]:
+    """On a processor that multiplies bfloat16 natively, networks compute in it; weights stay float32.
+
+    On an AMD EPYC with AVX-512 BF16 that is 2.7 times the products of float32. Attention goes the plain way
+    there, since the backward pass of the processor's fused one takes three times as long in bfloat16 as in
+    float32.
+    """
+    device = training_device()
+    with ExitStack() as stack:
+        if device.type == "cpu" and native_bfloat16(device):
+            stack.enter_context(torch.autocast("cpu", torch.bfloat16))
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield

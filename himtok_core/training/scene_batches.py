@@ -9,6 +9,7 @@ from PIL import Image
 
 from .. import markup
 from ..data.follow_ups import MOST_TURNS, converse
+from ..data.mask_questions import WAYS
 from ..data.questions import MASK, Question
 from ..data.scenes import Scene, World, make_scene
 from ..geometry import stretch_mask
@@ -115,8 +116,8 @@ class Branch:
         ids: token ids.
         labels: the same where the model speaks, IGNORE elsewhere.
         runs: (place of the first mask token, number of tokens, index of the mask) of each run of the answers.
-        looks: (first place, place after the last, objects) of each answer that is about certain objects, and
-            of the tokens from the ninth on of each mask in a question.
+        looks: (first place, place after the last, objects) of each answer that is about certain objects, of
+            each part of a list, and of the tokens from the ninth on of each mask in a question.
         decisions: places of the tokens that alone are an answer: the end of a mask of so many tokens, and the
             beginnings in DECIDING.
     """
@@ -131,9 +132,11 @@ class Branch:
 
 COARSE = 8  # tokens of a question's mask after which the model should know where it lies
 # Answers to these are about the picture as a whole.
-NOT_POINTING = ("absent", "describe", "yes_no", "list_masks")
-# Tokens at an answer's beginning that decide it: the letter, "There" instead of "The mask", "There are 3".
-DECIDING = {"mask_perception": 1, "absent": 1, "count": 4, "how_many_of_them": 4}
+NOT_POINTING = ("absent", "describe", "yes_no")
+# Tokens at an answer's beginning that decide it: the letter, "There are 3", and "There" or "The" to what may
+# or may not be there. Both weigh the same: a model that hears more of denials denies what it sees.
+MAYBE_ABSENT = ("absent", "box", "segment_then_box", *WAYS)
+DECIDING = {"mask_perception": 1, "count": 4, "how_many_of_them": 4, **dict.fromkeys(MAYBE_ABSENT, 1)}
 
 
 class QuestionWriter:
@@ -183,12 +186,18 @@ class QuestionWriter:
             ids += asked
             labels += [IGNORE] * len(asked)
             answer = self._ids(fill(question.answer, drawn) + "<|im_end|>")
+            ends = []  # of the answer's masks
             for place, tokens, index in zip(self._places(answer, drawn), drawn, indices, strict=True):
                 runs.append((len(ids) + place, len(tokens), index))
-                if question.mask_tokens is not None:
-                    decisions.append(len(ids) + place + len(tokens))
+                ends.append(len(ids) + place + len(tokens))
+            if question.mask_tokens is not None:
+                decisions += ends
             decisions += range(len(ids), len(ids) + DECIDING.get(question.kind, 0))
-            if objects and question.kind not in NOT_POINTING:
+            if len(ends) == len(objects) > 1:  # a list: what leads to a mask is about that object alone
+                begins = [len(ids), *(end + 1 for end in ends[:-1])]
+                parts = zip(begins, ends, objects, strict=True)
+                looks += [(begin, end + 1, (item,)) for begin, end, item in parts]
+            elif objects and question.kind not in NOT_POINTING:
                 looks.append((len(ids), len(ids) + len(answer), objects))
             ids += answer
             labels += answer

@@ -23,7 +23,15 @@ from .command import run_recipe
 from .dense import DenseHeads
 from .mini import row_features, share_rows
 from .muon import Muon
-from .optimizers import Optimizers, learning_rate, reproducible, score_every, split_for_muon, training_device
+from .optimizers import (
+    Optimizers,
+    learning_rate,
+    quick_products,
+    reproducible,
+    score_every,
+    split_for_muon,
+    training_device,
+)
 from .prefetch import prefetch
 from .run_folder import RunFolder
 from .scene_batches import ConversationBatches, PatchBatches
@@ -44,7 +52,7 @@ BOXES = {"box": 6.0, "absent": 0.5, "what_is_at": 1.5, "colour_of": 0.5, "count"
 MORE_OF = {
     "segment": 11.0,
     "segment_position": 8.0,
-    "segment_ordinal": 4.0,
+    "segment_ordinal": 6.0,
     "segment_relation": 5.0,
     "segment_size": 7.0,
     "segment_then_box": 3.0,
@@ -57,8 +65,9 @@ MORE_OF = {
     "yes_no": 2.0,
     "what_is_at": 2.0,
     "colour_of": 2.0,
-    "describe": 3.0,
-    "mask_perception": 8.0,
+    "describe": 4.0,
+    "list_masks": 4.0,
+    "mask_perception": 6.0,
 }
 TASKS = ("boxes", "all")
 
@@ -67,6 +76,7 @@ TASKS = ("boxes", "all")
 class Settings:
     """Of one run; saved with its weights.
 
+    `init` is the folder of an earlier run, or that of a model that ships, whose side heads begin anew.
     `mask_loss_from` is the part of the run after which the hierarchical mask loss joins in: earlier it
     hurts the first token. Without `mask_loss_weight`, or without `grained_labels`, it is what the paper's
     ablations leave out.
@@ -157,8 +167,10 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     torch.manual_seed(settings.seed)
     world = WORLDS[settings.world]()
     init = Path(settings.init)
-    processor = HimtokProcessor.from_pretrained(init / "model")
-    model = HimtokForConditionalGeneration.from_pretrained(init / "model", dtype=torch.float32).to(device)
+    ships = not (init / "model").exists()
+    weights = init if ships else init / "model"
+    processor = HimtokProcessor.from_pretrained(weights)
+    model = HimtokForConditionalGeneration.from_pretrained(weights, dtype=torch.float32).to(device)
     model.mask_tokenizer = MaskTokenizer.from_pretrained(settings.mask_tokenizer, dtype=torch.float32).to(
         device
     )
@@ -170,11 +182,12 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         name_token_ids(processor, world),
         mask_config.num_latent_tokens * mask_config.token_size,
     ).to(device)
-    heads.load_state_dict(torch.load(init / "heads.pt", map_location=device, weights_only=True))
+    if not ships:
+        heads.load_state_dict(torch.load(init / "heads.pt", map_location=device, weights_only=True))
     codebook = model.mask_tokenizer.quantize.codebook()
     # What the run before has learned already: nothing of numbers after vision, nothing of mask tokens before
     # the stage with all tasks.
-    before = json.loads((init / "settings.json").read_text(encoding="utf-8")).get("tasks")
+    before = "all" if ships else json.loads((init / "settings.json").read_text("utf-8")).get("tasks")
     fresh = torch.full((len(processor.tokenizer),), before is None, device=device)
     fresh[model.config.first_mask_id : model.config.last_mask_id + 1] = before != "all"
     share_rows(model, row_features(processor, model.config, codebook.cpu()).to(device), fresh)
@@ -185,8 +198,8 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     mask_ids = range(model.config.first_mask_id, model.config.last_mask_id + 1)
     grid = round(model.config.image_seq_length**0.5)
     patches = PatchBatches(processor, world, settings.scenes, settings.seed, grid, mask_config.mask_size)
-    weights = BOXES if settings.tasks == "boxes" else {**WEIGHTS, **MORE_OF}
-    batches = ConversationBatches(patches, settings.questions, weights, settings.next_turn)
+    asked = BOXES if settings.tasks == "boxes" else {**WEIGHTS, **MORE_OF}
+    batches = ConversationBatches(patches, settings.questions, asked, settings.next_turn)
     draws = settings.tasks == "all" and settings.mask_loss_weight > 0
     language = torch.nn.ModuleDict({"layers": model.model.language_model, "head": model.lm_head})
     vision = torch.nn.ModuleDict(
@@ -217,21 +230,22 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         forget_answers(branches, mask_ids, numbers, np.random.default_rng([settings.seed, step, 1]))
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         targets = drawn.targets.to(device)
-        visual = model.model.get_image_features(drawn.pixel_values.to(device)).pooler_output
         codes = codebook[model.mask_tokenizer.encode(targets.masks)] if settings.tasks == "all" else None
-        dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
-        groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
-        spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
-        looking, looking_shown = looking_loss(heads, groups, visual, drawn.targets)
-        counting, counting_shown = countdown_loss(heads, groups)
-        loss = spoken + settings.dense_weight * dense + settings.look_weight * (looking + counting)
-        if draws and step >= settings.mask_loss_from * settings.steps:
-            most, levels = settings.mask_loss_masks, settings.mask_loss_levels
-            drawing = hierarchical_mask_loss(
-                model, groups, masks, most, levels, generator, settings.grained_labels
-            )
-            loss = loss + settings.mask_loss_weight * drawing
-            shown["mask_loss"] = drawing.item()
+        with quick_products():
+            visual = model.model.get_image_features(drawn.pixel_values.to(device)).pooler_output
+            dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
+            groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
+            spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
+            looking, looking_shown = looking_loss(heads, groups, visual, drawn.targets)
+            counting, counting_shown = countdown_loss(heads, groups)
+            loss = spoken + settings.dense_weight * dense + settings.look_weight * (looking + counting)
+            if draws and step >= settings.mask_loss_from * settings.steps:
+                most, levels = settings.mask_loss_masks, settings.mask_loss_levels
+                drawing = hierarchical_mask_loss(
+                    model, groups, masks, most, levels, generator, settings.grained_labels
+                )
+                loss = loss + settings.mask_loss_weight * drawing
+                shown["mask_loss"] = drawing.item()
         loss.backward()
         learning = [*language.parameters(), *vision.parameters()]
         optimizers.step(learning, learning_rate(step, settings.steps, warmup=60))
@@ -273,7 +287,7 @@ def save(model: HimtokForConditionalGeneration, heads: DenseHeads, folder: Path)
 def main(argv: list[str]) -> int:
     """`python -m himtok_core train scene-lmm`."""
     flags = {
-        "init": {"help": "folder of the run to start from (vision, or an earlier scene-lmm)"},
+        "init": {"help": "run to start from (vision, or an earlier scene-lmm), or a model that ships"},
         "mask_tokenizer": {"help": "folder of a trained mask tokenizer"},
         "tasks": {"help": "boxes first, then all", "choices": TASKS},
         "steps": {"help": "optimizer steps"},

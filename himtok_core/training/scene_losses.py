@@ -17,17 +17,22 @@ from .scene_batches import IGNORE, Branch, DenseTargets
 
 DECISION_WEIGHT = 4.0  # of a token that alone is the answer: see `Branch.decisions`
 NUMBER_SPREAD = 15.0  # how far a coordinate may be off, in thousandths of the picture's side
+READING = 0.4  # share of the conversations that go on after a mask in which that mask can be read
 
 
 def forget_answers(
     branches: list[Branch], mask_ids: range, numbers: torch.Tensor, rng: np.random.Generator
 ) -> None:
-    """Replaces, in place, what the answers' later tokens could read of the truth; labels stay.
+    """Replaces, in place, what the answers' later tokens could read of the truth.
 
     A mask's tokens become random ones: from true ones the model learns to draw the end of a mask from its
     beginning instead of from the picture, and its own beginning, which it reads when it answers, tells it
-    nothing that the picture does not. Coordinates are moved as far as they may be off, so that the model has
-    met every way in which it may begin a box: one that begins with 1 does not go on as a count.
+    nothing that the picture does not. What comes after a mask should read it, though: which thing has been
+    drawn, so which is next, or what "it" is. Therefore some of the conversations that go on after a mask keep
+    its tokens, and nothing is learned of drawing from those: their runs and labels of mask tokens are gone.
+
+    Coordinates are moved as far as they may be off, so that the model has met every way in which it may begin
+    a box: one that begins with 1 does not go on as a count.
 
     Args:
         mask_ids: of the vocabulary. numbers: int64 (1003,), as for `token_losses`.
@@ -35,12 +40,24 @@ def forget_answers(
     *numbers, box_start, box_end = numbers.tolist()
     values = {token: value for value, token in enumerate(numbers)}
     for branch in branches:
+        if _goes_on(branch) and rng.random() < READING:
+            for start, length, _ in branch.runs:
+                branch.labels[start : start + length] = [IGNORE] * length
+            branch.runs.clear()
         for start, length, _ in branch.runs:
             branch.ids[start : start + length] = rng.integers(mask_ids[0], mask_ids[-1] + 1, length).tolist()
         for place in _inside_boxes(np.array(branch.labels), box_start, box_end).nonzero()[0]:
             if (value := values.get(branch.labels[place])) is not None:
                 moved = round(rng.normal(value, NUMBER_SPREAD))
                 branch.ids[place] = numbers[min(max(moved, 0), len(numbers) - 1)]
+
+
+def _goes_on(branch: Branch) -> bool:
+    """Whether another mask or another turn comes after the first mask that was drawn."""
+    if not branch.runs:
+        return False
+    start, length, _ = branch.runs[0]
+    return len(branch.runs) > 1 or IGNORE in branch.labels[start + length :]
 
 
 def _inside_boxes(labels: np.ndarray, box_start: int, box_end: int) -> np.ndarray:
@@ -67,7 +84,8 @@ def branch_hidden_states(
     language, device = model.model.language_model, visual.device
     ids = torch.tensor(prefix_ids, device=device)
     embeds = language.embed_tokens(ids).expand(len(visual), -1, -1)
-    embeds = embeds.masked_scatter((ids == model.config.image_token_id)[None, :, None], visual)
+    places = (ids == model.config.image_token_id)[None, :, None]
+    embeds = embeds.masked_scatter(places, visual.to(embeds.dtype))
     shared = language(inputs_embeds=embeds, use_cache=True, past_key_values=DynamicCache()).past_key_values
     ordered = sorted(branches, key=lambda branch: len(branch.ids))
     groups = []
@@ -184,7 +202,7 @@ def looking_loss(
         return visual.new_zeros(()), {}
     scenes, wanted, boxes = (_moved(x, visual.device) for x in (scenes, wanted, boxes))
     owners = targets.owner.to(visual.device)[scenes]
-    looking, right = heads.looking(torch.cat(states), visual[scenes], owners, wanted)
+    looking, right = heads.looking(torch.cat(states), visual, scenes, owners, wanted)
     distance = F.l1_loss(heads.answer_box(torch.cat(later)).sigmoid(), boxes)
     return looking + 5 * distance, {"looks": right, "answer_box_l1": distance.item()}
 
@@ -244,4 +262,4 @@ def hierarchical_mask_loss(
     if grained:
         target = grained_labels(target, lengths)
     logits = model.mask_tokenizer.draw_logits(codes.repeat(1 + levels, 1, 1), lengths)
-    return mask_loss(logits, target, dice_weight=0.25)
+    return mask_loss(logits.float(), target, dice_weight=0.25)

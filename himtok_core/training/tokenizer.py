@@ -19,7 +19,15 @@ from .losses import mask_loss
 from .mask_data import MaskBatches, load_photo_masks, scene_masks
 from .mini import SIZES
 from .muon import Muon
-from .optimizers import Optimizers, learning_rate, reproducible, score_every, split_for_muon, training_device
+from .optimizers import (
+    Optimizers,
+    learning_rate,
+    quick_products,
+    reproducible,
+    score_every,
+    split_for_muon,
+    training_device,
+)
 from .prefetch import prefetch
 from .run_folder import RunFolder
 
@@ -30,10 +38,13 @@ LENGTHS = [1, 2, 4, 8, 16, 32]
 class Settings:
     """Of one run; saved with its weights.
 
+    With `init`, the folder of a trained mask tokenizer, its codes are the ones to begin with.
+
     From step `codes_fixed_from` on the encoder and the codebook stand still and only the decoder learns: the
     language model can begin with the codes while the drawing goes on improving.
     """
 
+    init: str | None = None
     steps: int = 7000
     batch: int = 32
     seed: int = 0
@@ -117,7 +128,10 @@ def train(
     device = training_device()
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
-    model = MaskTokenizer(config or SIZES[settings.world].mask_tokenizer).to(device)
+    if settings.init:
+        model = MaskTokenizer.from_pretrained(settings.init, dtype=torch.float32).to(device)
+    else:
+        model = MaskTokenizer(config or SIZES[settings.world].mask_tokenizer).to(device)
     model.quantize.requires_grad_(False)  # follows by moving averages instead
     size, world = model.config.mask_size, WORLDS[settings.world]()
     photos = load_photo_masks(Path(settings.photo_masks), size) if settings.photo_masks else None
@@ -144,16 +158,17 @@ def train(
         torch.manual_seed(settings.seed * 1_000_003 + step)  # restarts draw from it: the same after a resume
         masks, lengths = (x.to(device) for x in batch)
         fixed = settings.codes_fixed_from is not None and step >= settings.codes_fixed_from
-        with torch.set_grad_enabled(not fixed):
-            z = F.normalize(model.encoder(masks, model.latent_tokens), dim=-1)  # (B, L, D)
+        with torch.set_grad_enabled(not fixed), quick_products():
+            z = model.encoder(masks, model.latent_tokens)
+        z = F.normalize(z.float(), dim=-1)  # (B, L, D)
         flat = z.detach().flatten(0, 1)
         if fixed:
             codes, commitment = codebook[model.quantize.nearest(z)], torch.zeros((), device=device)
-        elif step < settings.quantise_from:
+        elif step < settings.quantise_from and not settings.init:
             codes, commitment = z, torch.zeros((), device=device)
             recent = (recent + [flat])[-12:]
         else:
-            if step == settings.quantise_from:
+            if step == settings.quantise_from and not settings.init:
                 codebook.copy_(kmeans(torch.cat(recent or [flat]), len(codebook)))
                 tracker = CodebookTracker(codebook, settings.ema)
                 recent = []
@@ -164,7 +179,9 @@ def train(
             tracker.update(flat, ids, codebook)
             if step % settings.restart_every == 0:
                 tracker.restart(flat, codebook)
-        loss = mask_loss(model.draw_logits(codes, lengths), masks, settings.dice_weight)
+        with quick_products():
+            logits = model.draw_logits(codes, lengths)
+        loss = mask_loss(logits.float(), masks, settings.dice_weight)
         (loss + commitment).backward()
         optimizers.step(model.parameters(), learning_rate(step, settings.steps, warmup=100))
 
@@ -195,6 +212,7 @@ def train(
 def main(argv: list[str]) -> int:
     """`python -m himtok_core train tokenizer`."""
     flags = {
+        "init": {"help": "folder of a mask tokenizer to go on from", "type": str},
         "steps": {"help": "optimizer steps"},
         "batch": {"help": "masks a step"},
         "seed": {"help": "of weights and batches"},

@@ -19,7 +19,15 @@ from .command import run_recipe
 from .dense import DenseHeads
 from .mini import SIZES, build_config, build_model, build_processor
 from .muon import Muon
-from .optimizers import Optimizers, learning_rate, reproducible, score_every, split_for_muon, training_device
+from .optimizers import (
+    Optimizers,
+    learning_rate,
+    quick_products,
+    reproducible,
+    score_every,
+    split_for_muon,
+    training_device,
+)
 from .prefetch import prefetch
 from .run_folder import RunFolder
 from .scene_batches import PatchBatches, world_names
@@ -94,8 +102,9 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     held_out = held_out[0].to(device), held_out[1].to(device)
     for step, batch in enumerate(prefetch(batches, first, settings.steps), start=first):
         pixel_values, targets = (x.to(device) for x in batch)
-        visual = model.model.get_image_features(pixel_values).pooler_output  # (B, P, D)
-        loss, shown = heads(visual, targets, embedding, None)
+        with quick_products():
+            visual = model.model.get_image_features(pixel_values).pooler_output  # (B, P, D)
+            loss, shown = heads(visual, targets, embedding, None)
         loss.backward()
         optimizers.step(parts.parameters(), learning_rate(step, settings.steps, warmup=100))
         done = step + 1

@@ -313,6 +313,8 @@ def test_a_model_is_evaluated_from_the_command_line(
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "<h2>Worst</h2>" in page and "data:image/" in page
     assert page.count("<figure>") == 24
+    chart = (out / "lengths.svg").read_text(encoding="utf-8")
+    assert all(name in chart for name in ("answers to segment", "photographs", ">16</text>"))
     pictures = sorted((out / "worst").glob("*.png"))
     assert pictures and all(Image.open(path).width >= 480 for path in pictures)
 

@@ -88,14 +88,14 @@ def test_boxes_shapes_and_codes_are_measured_inside_objects(
 def test_looking_at_the_right_patches_costs_nothing(heads: DenseHeads) -> None:
     torch.nn.init.eye_(heads.look.weight)
     torch.nn.init.zeros_(heads.look.bias)
-    visual = torch.zeros(1, PATCHES, WIDTH)
-    visual[0, 3:5, 0], visual[0, 7, 1], visual[0, 8, 2] = 100.0, 100.0, 100.0
+    visual = torch.zeros(2, PATCHES, WIDTH)  # of two pictures; the states are about the second
+    visual[1, 3:5, 0], visual[1, 7, 1], visual[1, 8, 2] = 100.0, 100.0, 100.0
     owner = torch.full((1, PATCHES), -1)
     owner[0, 3:5], owner[0, 7], owner[0, 8] = 0, 1, -2
     wanted = owner == 0
     for channel, loss, share in ((0, 0.0, 1.0), (2, math.log(8 / 2), None), (1, None, 0.0)):
         states = torch.eye(WIDTH)[channel : channel + 1]
-        measured, right = heads.looking(states, visual, owner, wanted)
+        measured, right = heads.looking(states, visual, torch.tensor([1]), owner, wanted)
         if loss is None:
             assert measured > 10, "the wrong object"
         else:

@@ -1,6 +1,7 @@
 """Training the mask tokenizer: a resumed run is the same run, and the codebook's own functions."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from himtok_core.data.scenes import HELD_OUT_SEED, World
+from himtok_core.data.scenes import HELD_OUT_SEED, World, make_scene
 from himtok_core.geometry import mask_to_rle, stretch_mask
 from himtok_core.mask_tokenizer import MaskTokenizer
-from himtok_core.training import mask_data, tokenizer
+from himtok_core.training import tokenizer
 from himtok_core.training.mask_data import MaskBatches, load_photo_masks, scene_masks
 from himtok_core.training.tokenizer import CodebookTracker, Settings, kmeans, score, train
 
@@ -72,6 +73,17 @@ def test_training_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (drawn == masks.bool()).float().mean() > 0.95
 
 
+@pytest.mark.usefixtures("few_held_out")
+def test_a_run_goes_on_from_a_trained_tokenizer(tmp_path: Path, mask_tokenizer: MaskTokenizer) -> None:
+    """Its codes are kept from the first step on: nothing is started anew by k-means."""
+    mask_tokenizer.save_pretrained(tmp_path / "first")
+    settings = replace(SMALL, init=str(tmp_path / "first"), steps=1)
+    model = train(settings, tmp_path / "second")
+    alike = F.cosine_similarity(mask_tokenizer.quantize.codebook(), model.quantize.codebook())
+    assert 0.9 < alike.min() < 1 - 1e-6, "those that are used move a little"
+    assert not torch.equal(model.decoder.decoder_embed.weight, mask_tokenizer.decoder.decoder_embed.weight)
+
+
 # ---- batches ---------------------------------------------------------------------------------------------
 
 
@@ -79,7 +91,7 @@ def test_masks_of_a_scene_are_its_objects_and_a_union(world: World) -> None:
     for seed in range(10):
         masks = scene_masks(seed, world, 32)
         assert all(mask.dtype == np.float32 and mask.shape == (32, 32) for mask in masks)
-        scene = mask_data.make_scene(seed, world)
+        scene = make_scene(seed, world)
         objects = len(scene.objects)
         assert len(masks) == (objects if objects == 1 else objects + 1)
         for mask, item in zip(masks, scene.objects, strict=False):

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
+from himtok_core.training import muon
 from himtok_core.training.muon import Muon, orthogonalised
+
+
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every processor; one test below looks at bfloat16."""
+    monkeypatch.setattr(muon, "native_bfloat16", lambda device: False)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -24,6 +31,14 @@ def test_directions_stay(shape: tuple[int, int] = (20, 30)) -> None:
     inner = u.T @ orthogonalised(matrix) @ v.T
     assert (inner - torch.diag(inner.diag())).abs().max() < 1e-3
     assert inner.diag().min() > 0.6
+
+
+def test_iterating_in_bfloat16_leads_to_about_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = orthogonalised(random(64, 48))
+    monkeypatch.setattr(muon, "native_bfloat16", lambda device: True)
+    rounded = orthogonalised(random(64, 48))
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    assert torch.nn.functional.cosine_similarity(rounded.flatten(), exact.flatten(), dim=0) > 0.99
 
 
 def test_the_size_of_a_gradient_does_not_matter() -> None:

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from himtok_core.training.muon import Muon
-from himtok_core.training.optimizers import Optimizers, learning_rate, reproducible, split_for_muon
+from himtok_core.training.optimizers import (
+    Optimizers,
+    learning_rate,
+    native_bfloat16,
+    quick_products,
+    reproducible,
+    split_for_muon,
+)
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:
@@ -85,3 +92,19 @@ def test_on_a_processor_indexed_sums_come_out_the_same_every_time() -> None:
     first = summed()
     assert all(torch.equal(first, summed()) for _ in range(10))
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_products_are_in_bfloat16_only_where_the_processor_has_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": native})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    module = linear()
+    with quick_products():
+        out = module(torch.ones(1, 3))
+    out.float().sum().backward()
+    assert native_bfloat16(torch.device("cpu")) == native
+    assert out.dtype == (torch.bfloat16 if native else torch.float32)
+    assert module.weight.dtype == module.weight.grad.dtype == torch.float32
+    assert module(torch.ones(1, 3)).dtype == torch.float32, "outside nothing is changed"

@@ -162,16 +162,17 @@ def test_how_many_there_are_is_a_decision(
     assert pointing and all("is no " not in text_of(processor, branch.ids) for branch in pointing)
 
 
-def test_a_denial_is_decided_by_its_first_word(
-    processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
+@pytest.mark.parametrize(("kind", "word"), [("absent", "There"), ("segment", "The"), ("segment_size", "The")])
+def test_a_denial_and_its_opposite_are_decided_by_their_first_word(
+    kind: str, word: str, processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
 ) -> None:
     patches = PatchBatches(processor, world, 3, seed=2, grid=8, mask_size=32)
-    batches = ConversationBatches(patches, 4, {"absent": 1.0}, next_turn=0.0)
+    batches = ConversationBatches(patches, 4, {kind: 1.0}, next_turn=0.0)
     branches, _ = batches.speak(batches.draw(0), mask_tokenizer)
-    assert len(branches) > 5
+    assert len(branches) > 2
     for branch in branches:
         (place,) = branch.decisions
-        assert text_of(processor, [branch.ids[place]]) == "There" and branch.labels[place - 1] == IGNORE
+        assert text_of(processor, [branch.ids[place]]) == word and branch.labels[place - 1] == IGNORE
 
 
 def test_a_batch_is_a_function_of_its_step(
@@ -227,6 +228,30 @@ def test_looks_name_the_objects_of_the_answer(
             assert objects and set(objects) <= set(mine)
             found += 1
     assert found > 5
+
+
+def test_each_part_of_a_list_looks_at_its_own_object(
+    processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
+) -> None:
+    """From the end of the mask before to the end of its own; objects go from left to right."""
+    patches = PatchBatches(processor, world, 4, seed=2, grid=8, mask_size=32)
+    batches = ConversationBatches(patches, 1, {"list_masks": 1.0}, next_turn=0.0)
+    drawn = batches.draw(0)
+    names, listed = world_names(world), 0
+    for branch in batches.speak(drawn, mask_tokenizer)[0]:
+        if len(branch.runs) == 1:
+            continue  # a list of one thing is an answer like others
+        assert len(branch.looks) == len(branch.runs)
+        for (start, end, objects), (run, length, _) in zip(branch.looks, branch.runs, strict=True):
+            said = text_of(processor, branch.ids[start:end])
+            assert f"<ref>{names[drawn.targets.names[objects[0]]]}</ref> <|mt_start|>" in said
+            assert len(objects) == 1 and end == run + length + 1 and IGNORE not in branch.labels[start:end]
+        places = [start for start, *_ in branch.looks] + [branch.looks[-1][1]]
+        assert places[1:] == [end for _, end, _ in branch.looks]
+        centres = [drawn.targets.boxes[item[0], ::2].mean() for *_, item in branch.looks]
+        assert centres == sorted(centres)
+        listed += 1
+    assert listed > 1
 
 
 def test_an_unclear_place_for_a_run_is_no_problem(processor: HimtokProcessor) -> None:
