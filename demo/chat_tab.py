@@ -114,7 +114,7 @@ def open_picture(visitor: Visitor | None, path: str | Path, names: Sequence[str]
 def accept(visitor: Visitor | None, kind: str, text: str) -> tuple[object, ...]:
     """Take a question and empty its field; the answer follows in `answer`."""
     visitor = present(visitor)
-    visitor.accept(questions.make_prompt(kind, text))
+    visitor.accept(questions.make_prompt(kind, text, visitor.last_mask()))
     return "", *display(visitor)
 
 
@@ -250,6 +250,9 @@ def build(chat: Chat, examples: Sequence[Example], state: gr.State, refiner: Sam
         about_one = turn is not None and len(turn.reply.objects) == 1
         return questions.suggestions_html(kind, visitor.names, concepts, about_one)
 
+    def preview(visitor: Visitor | None, kind: str, text: str) -> str:
+        return questions.preview_html(kind, text, () if visitor is None else visitor.last_mask())
+
     def invite(kind: str) -> gr.Textbox:
         return gr.Textbox(placeholder=questions.placeholder(kind))
 
@@ -271,7 +274,7 @@ def build(chat: Chat, examples: Sequence[Example], state: gr.State, refiner: Sam
         event.success(suggest, [state, kind], suggestions, **AT_ONCE)
     kind.change(suggest, [state, kind], suggestions, **AT_ONCE)
     kind.change(invite, kind, text, **AT_ONCE)
-    gr.on([kind.change, text.change], questions.preview_html, [kind, text], sent,
+    gr.on([kind.change, text.change], preview, [state, kind, text], sent,
           trigger_mode="always_last", **AT_ONCE)
     for texts in (suggestions, known):
         texts.pick(pick_text, None, text, **AT_ONCE)

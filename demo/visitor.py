@@ -225,6 +225,11 @@ class Visitor:
             turn.refined = refine_reply(self.refiner, embedded[1], turn.unrefined)
             turn.refine_seconds = time.perf_counter() - began
 
+    def last_mask(self) -> tuple[int, ...]:
+        """Tokens of the first mask of the last answer that has one; () if none has."""
+        replies = [turn.reply for turn in reversed(self.turns) if turn.reply is not None and turn.finished]
+        return next((item.tokens for reply in replies for item in reply.objects if item.mask is not None), ())
+
     def last_answer(self) -> Turn | None:
         """The last turn whose reply is complete."""
         return next((turn for turn in reversed(self.turns) if turn.reply is not None and turn.finished), None)

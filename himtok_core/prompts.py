@@ -1,4 +1,4 @@
-"""The templates of the paper's supplement, tables 14 to 20, as data, rendered by name.
+"""The templates of the paper's supplement, tables 14 to 20, and a few more, as data, rendered by name.
 
 Knows the wording and which slot takes what. Which question suits a task, and what a model answers, is left to
 others. The wording is the supplement's to the letter, curly apostrophes included; a model was trained on it.
@@ -208,7 +208,14 @@ TEMPLATES: dict[str, Template] = {
         ("The mask appears at {mask}.",),
         expects_mask=True,
     ),
+    # Mask Perception: the supplement states the task and no wording. The answer is a letter.
+    "choose": Template(
+        "section E, in our words",
+        ("What does the mask {mask} show?\n{options}",),
+        expects_mask=False,
+    ),
 }
+LETTERS = "ABCDE"  # of the options of a choice
 
 
 def names() -> tuple[str, ...]:
@@ -221,8 +228,8 @@ def render(name: str, *, variant: int = 0, **slots: object) -> str:
 
     Slots: phrase: a non-empty text; detail: a text, may be empty, directly after the phrase; points: (x, y)
     pairs and box: one (x1, y1, x2, y2) or several, numbers on the 0-1000 scale; mask: 1 to 32 token ids;
-    tokens: the number of mask tokens asked for, 1 to 32. Raises PromptError, which names the template or the
-    slot that is unknown, missing, extra or of the wrong kind.
+    tokens: the number of mask tokens asked for, 1 to 32; options: 2 to 5 different phrases. Raises
+    PromptError, which names the template or the slot that is unknown, missing, extra or of the wrong kind.
     """
     if name not in TEMPLATES:
         raise PromptError(f"There is no template {name!r}. Templates: {', '.join(TEMPLATES)}.")
@@ -262,6 +269,19 @@ def _write_detail(value: object) -> str:
     return value
 
 
+def lettered(options: Sequence[str]) -> str:
+    """The options of a choice, a line each: "A. lion", "B. pig", ... At most as many as LETTERS."""
+    lines = zip(LETTERS[: len(options)], options, strict=True)
+    return "\n".join(f"{letter}. {text}" for letter, text in lines)
+
+
+def _write_options(value: object) -> str:
+    options = [] if isinstance(value, str) else [_write_phrase(option) for option in value]
+    if not 2 <= len(options) <= len(LETTERS) or len(set(options)) < len(options):
+        raise ValueError(f"It needs 2 to {len(LETTERS)} different phrases, not {value!r}.")
+    return lettered(options)
+
+
 def _write_box(value: Sequence) -> str:
     several = len(value) > 0 and hasattr(value[0], "__len__")
     return markup.format_box_list(value if several else [value])
@@ -280,4 +300,5 @@ _WRITERS: dict[str, Callable[..., str]] = {
     "points": markup.format_points,
     "mask": markup.mask_run,
     "tokens": _write_tokens,
+    "options": _write_options,
 }

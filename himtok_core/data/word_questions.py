@@ -5,11 +5,10 @@ support it.
 """
 
 from .. import markup
+from ..prompts import LETTERS, lettered
 from . import answers, references, wordings, words
 from .answers import Question
 from .asking import Asking
-
-LETTERS = "ABCDE"  # of the options of a choice
 
 
 def count(asking: Asking, kind: str) -> Question | None:
@@ -164,8 +163,6 @@ def mask_perception(asking: Asking, kind: str) -> Question | None:
         wrong.add(name_of_nothing)
     phrases = [right, *asking.rng.choice(sorted(wrong), size=options - 1, replace=False)]
     phrases = [str(phrases[i]) for i in asking.rng.permutation(options)]
-    lettered = zip(LETTERS[:options], phrases, strict=True)
-    text = "\n".join(f"{letter}. {phrase}" for letter, phrase in lettered)
-    prompt = asking.say(wordings.WHICH_MASK, options=text)
+    prompt = asking.say(wordings.WHICH_MASK, options=lettered(phrases))
     letter = LETTERS[phrases.index(right)]
     return Question(kind, prompt, letter, prompt_masks=(item.mask,), target=(target,))

@@ -61,7 +61,7 @@ def test_the_tables_are_whole() -> None:
         assert len(prompts.TEMPLATES[name].variants) == len(TABLES[table])
         assert prompts.TEMPLATES[name].source == table
     others = set(prompts.names()) - set(TEMPLATE_OF_TABLE.values())
-    assert others == {"segment", "reason", "released_response"}
+    assert others == {"segment", "reason", "released_response", "choose"}
 
 
 def test_the_plain_forms_of_the_released_model() -> None:
@@ -70,6 +70,11 @@ def test_the_plain_forms_of_the_released_model() -> None:
     assert prompts.render("reason", phrase="Which one is sour?") == "Which one is sour?" + question
     assert prompts.render("reason", phrase="the sour one", variant=1) == "What is the sour one?" + question
     assert prompts.render("released_response", mask=[5, 1023]) == f"The mask appears at {RUN}."
+
+
+def test_a_choice_has_its_options_in_lettered_lines() -> None:
+    asked = prompts.render("choose", mask=[5, 1023], options=["red apple", " pear "])
+    assert asked == f"What does the mask {RUN} show?\nA. red apple\nB. pear"
 
 
 def test_wordings_are_clean() -> None:
@@ -130,6 +135,11 @@ def test_slots_fail_by_name() -> None:
         ("segment_response", {"mask": []}, "mask"),
         ("segment_response", {"mask": [1024]}, "mask"),
         ("segment_response", {"mask": range(33)}, "mask"),
+        ("choose", {"mask": [1], "options": "pear"}, "options"),
+        ("choose", {"mask": [1], "options": ["pear"]}, "options"),
+        ("choose", {"mask": [1], "options": list("abcdef")}, "options"),
+        ("choose", {"mask": [1], "options": ["pear", "pear"]}, "options"),
+        ("choose", {"mask": [1], "options": ["pear", "<ref>cat</ref>"]}, "options"),
     ],
 )
 def test_a_wrong_value_names_its_slot(name: str, slots: dict[str, object], wrong: str) -> None:

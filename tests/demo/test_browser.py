@@ -227,6 +227,18 @@ def test_a_visitor_refines_a_mask_and_compares(page: Page) -> None:
     expect(page.locator("#refinement")).to_be_empty()
 
 
+def test_a_visitor_asks_which_of_several_things_a_mask_is(page: Page) -> None:
+    number, known = known_object()
+    pick_example(page, number)
+    page.locator("#kind label", has_text="Which is it?").click()
+    page.locator("#question textarea").fill("pig, lion")
+    expect(page.locator("#preview")).to_contain_text("segment something first")
+    ask(page, "Segment", known["name"])
+    ask(page, "Which is it?", f"pig, {known['name']}")
+    expect(page.locator(".turn .asked").last).to_contain_text(f"A. pig\nB. {known['name']}")
+    expect(page.locator(".said").last).to_have_text("B")
+
+
 def test_a_file_that_is_no_picture_is_refused_with_a_message(page: Page, tmp_path: Path) -> None:
     pick_example(page, 0)
     shown = page.locator("img.picture").get_attribute("src")

@@ -6,7 +6,11 @@ from html import unescape
 import pytest
 
 from demo import questions
+from demo.questions import CHOICE
 from himtok_core import Chat, PromptError
+from himtok_core.markup import mask_run
+
+MASK = (5, 1023)
 
 
 def shown_prompt(html: str) -> str:
@@ -15,17 +19,37 @@ def shown_prompt(html: str) -> str:
 
 @pytest.mark.parametrize("kind", list(questions.KINDS))
 def test_the_preview_is_exactly_what_is_sent(kind: str) -> None:
-    text = "the apple's <left> & \"red\" half"
-    assert shown_prompt(questions.preview_html(kind, text)) == questions.make_prompt(kind, text).text
+    text = "the apple's <left>, & \"red\" half"
+    prompt = questions.make_prompt(kind, text, MASK).text
+    shown = shown_prompt(questions.preview_html(kind, text, MASK))
+    assert shown.replace("mask2 tokens", "") == prompt  # a mask is shown as a chip that holds its tokens
 
 
 def test_each_kind_asks_for_what_it_says() -> None:
-    prompts = {kind: questions.make_prompt(kind, "red apple") for kind in questions.KINDS}
+    prompts = {kind: questions.make_prompt(kind, "red apple") for kind in questions.KINDS if kind != CHOICE}
     assert prompts["Segment"].text == "Segment <ref>red apple</ref>."
     assert "<ref>red apple</ref>" in prompts["Segment + box"].text and "box" in prompts["Segment + box"].text
     assert "<ref>red apple</ref>" in prompts["Box only"].text
     assert prompts[questions.FREE].text == "red apple"
     assert [prompt.expects_mask for prompt in prompts.values()] == [True, True, False, False]
+    choice = questions.make_prompt(CHOICE, "pig, lion ;red apple,", MASK)
+    assert choice.text.endswith(f"{mask_run(MASK)} show?\nA. pig\nB. lion\nC. red apple")
+    assert not choice.expects_mask
+
+
+def test_a_choice_needs_a_mask_and_two_things() -> None:
+    with pytest.raises(PromptError, match="segment something first"):
+        questions.make_prompt(CHOICE, "pig, lion")
+    with pytest.raises(PromptError, match="2 to 5 different phrases"):
+        questions.make_prompt(CHOICE, "pig", MASK)
+    assert "segment something first" in questions.preview_html(CHOICE, "pig, lion")
+
+
+def test_suggested_choices_hold_what_is_there_in_no_telling_order() -> None:
+    names, concepts = ["pig", "ant"], ["ant", "car", "bee", "cow", "dog", "eel", "fox"]
+    html = questions.suggestions_html(CHOICE, names, concepts)
+    assert re.findall('data-text="(.*?)"', html) == ["ant, bee, car, pig", "cow, dog, eel, pig"]
+    assert "data-text" not in questions.suggestions_html(CHOICE, [], [])
 
 
 @pytest.mark.parametrize("kind", list(questions.KINDS))

@@ -54,6 +54,20 @@ def test_a_conversation_goes_on_and_never_uses_a_colour_number_twice(visitor: Vi
     assert len(visitor.conversation.turns) == 3
 
 
+def test_the_last_mask_is_that_of_the_last_answer_with_one(visitor: Visitor) -> None:
+    assert visitor.last_mask() == ()
+    ask(visitor, CAT)
+    first = visitor.turns[0].reply.objects[0].tokens
+    assert visitor.last_mask() == first and len(first) == 32
+    visitor.accept(ALL)
+    assert visitor.last_mask() == first, "an answer that is still awaited has none"
+    for turn in visitor.answers():
+        if not turn.finished:
+            assert visitor.last_mask() == first
+    visitor.clear()
+    assert visitor.last_mask() == ()
+
+
 def test_what_cannot_be_asked_says_why(
     tiny_chat: Chat, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
