@@ -41,6 +41,7 @@ def publish(run: Path, target: Path, world: World, mask_tokenizer: Path | None =
             raise CheckpointError(f"{mask_tokenizer} has other codes than {run}: train with it first")
         model.mask_tokenizer.load_state_dict(newer.state_dict())
     model.generation_config.do_sample = False
+    model.config.mask_tokenizer_config._name_or_path = ""  # where it lay while it was trained
     model.save_pretrained(target)
     HimtokProcessor.from_pretrained(run / "model").save_pretrained(target)
     lines = ",\n".join(json.dumps(entry) for entry in concept_entries(world))

@@ -22,7 +22,9 @@ from .conftest import small_mask_config
 def folder(processor: HimtokProcessor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     torch.manual_seed(0)
-    build_model(build_config(processor, small_mask_config())).save_pretrained(folder / "run" / "model")
+    config = build_config(processor, small_mask_config())
+    config.mask_tokenizer_config._name_or_path = "/home/me/masks"
+    build_model(config).save_pretrained(folder / "run" / "model")
     processor.save_pretrained(folder / "run" / "model")
     return folder
 
@@ -36,6 +38,8 @@ def test_a_published_run_can_be_asked(folder: Path, world: World, capsys: pytest
         kinds = {file.get_slice(name).get_dtype() for name in file.keys()}
     assert "F16" in kinds and not kinds & {"F32", "BF16"}
 
+    assert "/home/me" in (folder / "run" / "model" / "config.json").read_text(encoding="utf-8")
+    assert "/home/me" not in (target / "config.json").read_text(encoding="utf-8")
     chat = load(target, device="cpu")
     assert [concept["name"] for concept in chat.concepts] == list(world_names(world))
     codes = {concept["name"]: concept.get("code") for concept in chat.concepts}
