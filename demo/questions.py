@@ -27,7 +27,7 @@ QUESTIONS = ("What is in the picture?", "List everything and segment it.", "How 
 FOLLOW_UPS = ("And the one to its left?", "And the one to its right?", "Give me its box.", "What is it?")
 SUGGESTIONS = 8
 OPTIONS = 4  # of a suggested choice
-PLACEHOLDERS = {FREE: "Ask anything about the picture", CHOICE: "What the last mask may be: pig, lion, car"}
+PLACEHOLDERS = {FREE: "Ask anything about the picture", CHOICE: "Options: pig, lion, car"}
 
 
 def make_prompt(kind: str, text: str, mask: Sequence[int] = ()) -> Prompt:

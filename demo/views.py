@@ -170,7 +170,8 @@ def _footer(reply: Reply) -> str:
         return notes
     facts = ["stopped"] if reply.stopped else []
     if reply.timing is not None:
-        facts += [f"{reply.timing.new_tokens} tokens", f"{reply.timing.total:.1f} s"]
+        count = reply.timing.new_tokens
+        facts += [f"{count} token{'' if count == 1 else 's'}", f"{reply.timing.total:.1f} s"]
     raw = f'<details class="raw"><summary>Raw text</summary><code>{escape(reply.text)}</code></details>'
     return f'{notes}<footer>{raw}<span>{" · ".join(facts)}</span></footer>'
 

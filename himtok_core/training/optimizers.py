@@ -106,9 +106,8 @@ def native_bfloat16(device: torch.device) -> bool:
 def quick_products() -> Iterator[None]:
     """On a processor that multiplies bfloat16 natively, networks compute in it; weights stay float32.
 
-    On an AMD EPYC with AVX-512 BF16 that is 2.7 times the products of float32. Attention goes the plain way
-    there, since the backward pass of the processor's fused one takes three times as long in bfloat16 as in
-    float32.
+    What that is worth, `benchmarks/train.py` measures. Attention goes the plain way there, since the backward
+    pass of the processor's fused one takes three times as long in bfloat16 as in float32.
     """
     device = training_device()
     with ExitStack() as stack:
