@@ -212,7 +212,7 @@ def train(
 def main(argv: list[str]) -> int:
     """`python -m himtok_core train tokenizer`."""
     flags = {
-        "init": {"help": "folder of a mask tokenizer to go on from", "type": str},
+        "init": {"help": "folder of a mask tokenizer to go on from"},
         "steps": {"help": "optimizer steps"},
         "batch": {"help": "masks a step"},
         "seed": {"help": "of weights and batches"},
