@@ -23,7 +23,11 @@ class DenseHeads(nn.Module):
 
     def __init__(self, width: int, name_ids: list[list[int]], codes: int):
         super().__init__()
-        self.name_ids = name_ids
+        longest = max(len(ids) for ids in name_ids)
+        padded = [ids + [0] * (longest - len(ids)) for ids in name_ids]
+        shares = [[1 / len(ids)] * len(ids) + [0.0] * (longest - len(ids)) for ids in name_ids]
+        self.register_buffer("name_ids", torch.tensor(padded), persistent=False)  # (names, longest)
+        self.register_buffer("name_shares", torch.tensor(shares), persistent=False)  # of their mean
         self.background = nn.Parameter(torch.randn(width) * 0.3)
         self.log_scale = nn.Parameter(torch.tensor(-2.3))
         self.box = nn.Linear(width, 4)
@@ -35,7 +39,7 @@ class DenseHeads(nn.Module):
 
     def name_logits(self, tokens: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """tokens (N, D), embedding table (V, D) -> (N, names + 1), background last."""
-        names = torch.stack([embedding[ids].mean(0) for ids in self.name_ids])
+        names = (embedding[self.name_ids] * self.name_shares[..., None]).sum(1)
         return tokens @ torch.cat([names, self.background[None]]).T * self.log_scale.exp()
 
     def forward(

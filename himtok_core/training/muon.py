@@ -9,17 +9,17 @@ import torch
 from .optimizers import native_bfloat16
 
 
-def orthogonalised(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The nearest semi-orthogonal matrix, roughly: (M, N) -> (M, N) with singular values near 1."""
-    x = matrix.bfloat16() if native_bfloat16(matrix.device) else matrix
-    x = x / (x.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
+def orthogonalised(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """The nearest semi-orthogonal matrices, roughly: (..., M, N) -> the same, with singular values near 1."""
+    x = matrices.bfloat16() if native_bfloat16(matrices.device) else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
     if tall:
-        x = x.T
+        x = x.mT
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -31,13 +31,21 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
+            of_shape: dict[torch.Size, list[torch.nn.Parameter]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalised(parameter.grad.lerp(state["momentum"], group["momentum"]))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+                if parameter.grad is not None:
+                    of_shape.setdefault(parameter.shape, []).append(parameter)
+            for alike in of_shape.values():
+                self._move(alike, **{key: group[key] for key in ("lr", "momentum", "weight_decay")})
+
+    def _move(self, alike: list[torch.nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+        """One step of parameters of one shape: together, since a GPU takes as long for one as for all."""
+        for parameter in alike:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in alike]
+        moments = [self.state[parameter]["momentum"] for parameter in alike]
+        torch._foreach_lerp_(moments, gradients, 1 - momentum)
+        updates = orthogonalised(torch.stack(torch._foreach_lerp(gradients, moments, momentum)))
+        torch._foreach_mul_(alike, 1 - lr * weight_decay)
+        torch._foreach_add_(alike, updates.unbind(), alpha=-lr * 0.2 * max(alike[0].shape) ** 0.5)

@@ -43,17 +43,15 @@ class Optimizers:
             optimizer.load_state_dict(state)
 
 
-def learning_rate(step: int, steps: int, warmup: int, decay: float = 0.4) -> float:
-    """Factor on the learning rate: linear warm-up, constant, linear decay to 2 % over the last part."""
+def learning_rate(step: int, progress: float, warmup: int, decay: float = 0.4) -> float:
+    """Factor on the learning rate: linear warm-up, constant, linear decay to 2 % over the last part.
+
+    Args:
+        progress: part of the run that lies behind, 0..1.
+    """
     if step < warmup:
         return (step + 1) / warmup
-    left = (steps - step) / (decay * steps)
-    return max(0.02, min(1.0, left))
-
-
-def score_every(steps: int) -> int:
-    """Steps between two scorings and savings of a run: a tenth of it, on a slow machine at most 250 steps."""
-    return max(250, steps // 10)
+    return max(0.02, min(1.0, (1 - progress) / decay))
 
 
 def split_for_muon(module: torch.nn.Module, blocks: tuple[str, ...]) -> tuple[list, list]:
@@ -98,8 +96,10 @@ def reproducible() -> Iterator[None]:
 
 def native_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 itself; other processors emulate it, hundreds of times slower."""
+    if device.type == "cuda":
+        return True
     can = torch.cpu.get_capabilities()
-    return device.type == "cuda" or can.get("avx512_bf16", False) or can.get("amx_bf16", False)
+    return can.get("avx512_bf16", False) or can.get("amx_bf16", False)
 
 
 @contextmanager

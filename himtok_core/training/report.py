@@ -16,7 +16,7 @@ from ..errors import DataError
 from ..evaluation.charts import Panel, chart
 from .run_folder import read_rows
 
-_COUNTED = ("seconds", "step", "samples")
+_COUNTED = ("seconds", "step", "samples", "waiting")
 
 
 def machine() -> str:

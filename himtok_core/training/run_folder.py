@@ -9,11 +9,15 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from ..errors import DataError
+
+Batch = TypeVar("Batch")
 
 
 class RunFolder:
@@ -21,7 +25,8 @@ class RunFolder:
 
     Args:
         folder: made if it is not there.
-        settings: the run's settings; a folder that was begun with others is refused.
+        settings: the run's settings; a folder that was begun with others is refused. They have `steps`, or
+            `schedule_minutes` if the run is over after so long, however many steps it took by then.
         minutes: stop (and save) after so long in this process; None for no limit.
 
     Raises:
@@ -35,6 +40,8 @@ class RunFolder:
         self.started = time.monotonic()
         self.seconds_before = 0.0
         self.limit = math.inf if minutes is None else 60 * minutes
+        self.fifths = 0  # of a run by the clock that have been scored
+        self.waited, self.waited_since = 0.0, self.started  # for batches, and since when that is counted
         path = self.folder / "settings.json"
         if path.exists():
             begun = json.loads(path.read_text(encoding="utf-8"))
@@ -64,12 +71,39 @@ class RunFolder:
         """Whether this process has used its minutes."""
         return time.monotonic() - self.started > self.limit
 
+    @property
+    def steps(self) -> int:
+        """How many steps the run has at most."""
+        return sys.maxsize if self.settings.get("schedule_minutes") else self.settings["steps"]
+
+    def progress(self, step: int) -> float:
+        """Part of the run that lies behind, 0..1."""
+        if minutes := self.settings.get("schedule_minutes"):
+            return min(1.0, self.seconds / (60 * minutes))
+        return step / self.settings["steps"]
+
+    def is_over(self, done: int) -> bool:
+        """Whether step number `done`, counted from 1, is the last, of the run or of this process."""
+        return self.progress(done) >= 1 or self.out_of_time
+
+    def scores_after(self, done: int) -> bool:
+        """Whether step number `done` is one after which to score and to save.
+
+        Every tenth of a run, on a slow machine at least every 250 steps; by the clock every fifth of it.
+        """
+        if not self.settings.get("schedule_minutes"):
+            return done % max(250, self.settings["steps"] // 10) == 0
+        before, self.fifths = self.fifths, int(5 * self.progress(done))
+        return self.fifths > before
+
     def load(self, device: torch.device) -> dict | None:
         """The last state, or None for a new run."""
         if not self.state_path.exists():
             return None
         state = torch.load(self.state_path, map_location=device, weights_only=True)
         self.seconds_before = state["seconds"]
+        if self.settings.get("schedule_minutes"):
+            self.fifths = int(5 * self.progress(state["step"]))
         return state
 
     def save(self, state: dict) -> None:
@@ -78,8 +112,23 @@ class RunFolder:
         torch.save({**state, "seconds": self.seconds}, scratch)
         os.replace(scratch, self.state_path)
 
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the log says as `waiting` which part of the time they were waited for."""
+        while True:
+            begun = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self.waited += time.monotonic() - begun
+            yield batch
+
     def log(self, **row: float | int | str) -> None:
         """Append a row to `log.jsonl` and show it on standard error."""
+        now = time.monotonic()
+        if self.waited:
+            row["waiting"] = round(self.waited / max(now - self.waited_since, 1e-6), 3)
+            self.waited, self.waited_since = 0.0, now
         row = {"seconds": round(self.seconds, 1), **row}
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -166,7 +166,7 @@ def train(
         with reproducible():
             loss = refinement_loss(refiner, head, batch, settings, kind)
             loss.backward()
-            optimizers.step(learning.parameters(), learning_rate(step, settings.steps, warmup=100))
+            optimizers.step(learning.parameters(), learning_rate(step, step / settings.steps, warmup=100))
 
         done = step + 1
         if done % 20 == 0:

@@ -1,4 +1,8 @@
-"""Scenes -> tensors: what the model sees, what each patch shows, and token ids of questions and answers."""
+"""Scenes -> tensors: what the model sees, what each patch shows, and token ids of questions and answers.
+
+Everything here can be made by other processes than the one that learns, and is sent to it: pictures and masks
+are bytes, a quarter of what floats would take. The one thing that it lacks are the tokens of masks.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -9,12 +13,12 @@ from PIL import Image
 
 from .. import markup
 from ..data.follow_ups import MOST_TURNS, converse
-from ..data.mask_questions import WAYS
+from ..data.mask_questions import MAX_TOKENS, WAYS
 from ..data.questions import MASK, Question
 from ..data.scenes import Scene, World, make_scene
 from ..geometry import stretch_mask
+from ..images import IMAGENET_MEAN, IMAGENET_STD, tile_picture
 from ..lmm import HimtokProcessor
-from ..mask_tokenizer import MaskTokenizer
 
 SHAPE_SIDE = 16  # side of the coarse masks that patches learn to draw
 IGNORE = -100
@@ -34,7 +38,7 @@ class DenseTargets:
         names: int64 (N,), each object's place in `world_names`.
         boxes: float32 (N, 4), (x0, y0, x1, y1) as fractions of the picture.
         shapes: float32 (N, SHAPE_SIDE, SHAPE_SIDE), coverage of the picture's cells.
-        masks: float32 (N, S, S), at the mask tokenizer's size.
+        masks: uint8 (N, S, S), 0..255, at the mask tokenizer's size.
     """
 
     owner: torch.Tensor
@@ -69,6 +73,7 @@ def dense_targets(scenes: list[Scene], names: dict[str, int], grid: int, mask_si
             masks.append(stretch_mask(item.mask, mask_size))
     masks = torch.from_numpy(np.stack(masks))
     shapes = torch.nn.functional.interpolate(masks[:, None], (SHAPE_SIDE, SHAPE_SIDE), mode="area")[:, 0]
+    masks = as_bytes(masks)
     return DenseTargets(
         torch.from_numpy(np.stack(owner)),
         torch.tensor(kinds),
@@ -78,9 +83,26 @@ def dense_targets(scenes: list[Scene], names: dict[str, int], grid: int, mask_si
     )
 
 
-def pixels(scenes: list[Scene], processor: HimtokProcessor) -> torch.Tensor:
-    """float32 (B, 3, S, S), one tile a scene."""
-    return processor.image_processor([scene.picture for scene in scenes], max_tiles=1)["pixel_values"]
+def as_bytes(masks: torch.Tensor) -> torch.Tensor:
+    """Masks of `stretch_mask`, which has 256 levels: float 0..1 -> uint8 0..255 of the same shape."""
+    return (255 * masks).round().to(torch.uint8)
+
+
+def as_shares(masks: torch.Tensor) -> torch.Tensor:
+    """What `as_bytes` was given."""
+    return masks.float() / 255
+
+
+def pixels(scenes: list[Scene], size: int) -> torch.Tensor:
+    """uint8 (B, 3, `size`, `size`), one tile a scene; `normalised` makes of it what the model sees."""
+    tiles = [np.asarray(tile_picture(scene.picture, size, max_tiles=1)[0]) for scene in scenes]
+    return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).contiguous()
+
+
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, 3, S, S) -> float32, the same numbers as the image processor's `pixel_values`."""
+    mean, deviation = (pixels.new_tensor(x, dtype=torch.float32) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pixels.float() / 255 - mean[:, None, None]) / deviation[:, None, None]
 
 
 class PatchBatches:
@@ -98,13 +120,14 @@ class PatchBatches:
         self.grid, self.mask_size = grid, mask_size
 
     def __call__(self, step: int) -> tuple[torch.Tensor, DenseTargets]:
-        """-> pixel values (B, 3, S, S) and what the patches show."""
+        """-> pixels, uint8 (B, 3, S, S), and what the patches show."""
         rng = np.random.default_rng([self.seed, step])
         return self.of([make_scene(int(rng.integers(2**29)), self.world) for _ in range(self.scenes)])
 
     def of(self, scenes: list[Scene]) -> tuple[torch.Tensor, DenseTargets]:
         """The same of given scenes."""
-        return pixels(scenes, self.processor), dense_targets(scenes, self.names, self.grid, self.mask_size)
+        size = self.processor.image_processor.image_size
+        return pixels(scenes, size), dense_targets(scenes, self.names, self.grid, self.mask_size)
 
 
 @dataclass
@@ -116,6 +139,7 @@ class Branch:
         ids: token ids.
         labels: the same where the model speaks, IGNORE elsewhere.
         runs: (place of the first mask token, number of tokens, index of the mask) of each run of the answers.
+        shown: the same of each run of the questions.
         looks: (first place, place after the last, objects) of each answer that is about certain objects, of
             each part of a list, and of the tokens from the ninth on of each mask in a question.
         decisions: places of the tokens that alone are an answer: the end of a mask of so many tokens, and the
@@ -126,8 +150,16 @@ class Branch:
     ids: list[int]
     labels: list[int]
     runs: list[tuple[int, int, int]]
+    shown: list[tuple[int, int, int]]
     looks: list[tuple[int, int, tuple[int, ...]]]
     decisions: list[int]
+
+    def say(self, tokens: list[list[int]]) -> None:
+        """Put the tokens of every mask, ids of the vocabulary by index of the mask, where they belong."""
+        for start, length, index in self.runs + self.shown:
+            self.ids[start : start + length] = tokens[index][:length]
+        for start, length, index in self.runs:
+            self.labels[start : start + length] = tokens[index][:length]
 
 
 COARSE = 8  # tokens of a question's mask after which the model should know where it lies
@@ -157,85 +189,77 @@ class QuestionWriter:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def branch(
-        self,
-        scene: int,
-        first_object: int,
-        turns: list[tuple[Question, list[list[int]], list[list[int]], list[int]]],
-    ) -> Branch:
-        """One conversation.
+    def branch(self, scene: int, first_object: int, turns: list[tuple[Question, int]]) -> Branch:
+        """One conversation; wherever it has a token of a mask, `<|mt_0|>` stands until `Branch.say`.
 
         Args:
             scene: its index in the batch. first_object: the index in the batch of the scene's first object.
-            turns: question, tokens of its prompt's masks, tokens of its answer's masks, and the places of the
-                latter among all answers' masks of the batch.
+            turns: questions, and where the masks of each begin among those of the batch: first the ones that
+                it shows, then its answer's.
         """
-        ids: list[int] = []
-        labels: list[int] = []
-        runs: list[tuple[int, int, int]] = []
-        looks: list[tuple[int, int, tuple[int, ...]]] = []
-        decisions: list[int] = []
-        for number, (question, shown, drawn, indices) in enumerate(turns):
+        branch = Branch(scene, [], [], [], [], [], [])
+        for number, (question, mask) in enumerate(turns):
             objects = tuple(first_object + i for i in question.target)
             opening = "\n<|im_start|>user\n" if number else ""
-            asked = self._ids(opening + fill(question.prompt, shown) + self.after_question)
-            for place, tokens in zip(self._places(asked, shown), shown, strict=True):
-                start, end = len(ids) + place, len(ids) + place + len(tokens)
-                if objects and len(tokens) > COARSE:
-                    looks.append((start + COARSE + 1, end + 1, objects))
-            ids += asked
-            labels += [IGNORE] * len(asked)
-            answer = self._ids(fill(question.answer, drawn) + "<|im_end|>")
-            ends = []  # of the answer's masks
-            for place, tokens, index in zip(self._places(answer, drawn), drawn, indices, strict=True):
-                runs.append((len(ids) + place, len(tokens), index))
-                ends.append(len(ids) + place + len(tokens))
+            lengths = [MAX_TOKENS] * len(question.prompt_masks)
+            asked = self._ids(opening + fill(question.prompt, lengths) + self.after_question)
+            for start, length in self._runs(asked, lengths, len(branch.ids)):
+                branch.shown.append((start, length, mask))
+                mask += 1
+                if objects:
+                    branch.looks.append((start + COARSE + 1, start + length + 1, objects))
+            branch.ids += asked
+            branch.labels += [IGNORE] * len(asked)
+            lengths = [question.mask_tokens or MAX_TOKENS] * len(question.answer_masks)
+            answer = self._ids(fill(question.answer, lengths) + "<|im_end|>")
+            begin, ends = len(branch.ids), []  # of the answer, and of its masks
+            for start, length in self._runs(answer, lengths, begin):
+                branch.runs.append((start, length, mask))
+                mask += 1
+                ends.append(start + length)
             if question.mask_tokens is not None:
-                decisions += ends
-            decisions += range(len(ids), len(ids) + DECIDING.get(question.kind, 0))
+                branch.decisions += ends
+            branch.decisions += range(begin, begin + DECIDING.get(question.kind, 0))
             if len(ends) == len(objects) > 1:  # a list: what leads to a mask is about that object alone
-                begins = [len(ids), *(end + 1 for end in ends[:-1])]
+                begins = [begin, *(end + 1 for end in ends[:-1])]
                 parts = zip(begins, ends, objects, strict=True)
-                looks += [(begin, end + 1, (item,)) for begin, end, item in parts]
+                branch.looks += [(first, end + 1, (item,)) for first, end, item in parts]
             elif objects and question.kind not in NOT_POINTING:
-                looks.append((len(ids), len(ids) + len(answer), objects))
-            ids += answer
-            labels += answer
-        return Branch(scene, ids, labels, runs, looks, decisions)
+                branch.looks.append((begin, begin + len(answer), objects))
+            branch.ids += answer
+            branch.labels += answer
+        return branch
 
-    def _places(self, ids: list[int], runs: list[list[int]]) -> Iterator[int]:
-        """Where in a text's ids the first token of each of its runs stands."""
+    def _runs(self, ids: list[int], lengths: list[int], offset: int) -> Iterator[tuple[int, int]]:
+        """(place of the first token plus `offset`, number of tokens) of each run in a text's ids."""
         place = 0
-        for tokens in runs:
-            place = ids.index(self.first_mask_id + tokens[0], place)
-            yield place
-            place += len(tokens)
+        for length in lengths:
+            place = ids.index(self.first_mask_id, place)
+            yield offset + place, length
+            place += length
 
 
-def fill(text: str, runs: list[list[int]]) -> str:
-    """Put mask runs where `<mask>` stands."""
-    for tokens in runs:
-        text = text.replace(MASK, markup.mask_run(tokens), 1)
+def fill(text: str, lengths: list[int]) -> str:
+    """Put mask runs of so many `<|mt_0|>` where `<mask>` stands."""
+    for length in lengths:
+        text = text.replace(MASK, markup.mask_run([0] * length), 1)
     return text
 
 
 @dataclass
 class Drawn:
-    """A batch of scenes and the questions about them, before the mask tokenizer has seen the masks.
+    """A batch of scenes and the conversations about them.
 
     Attributes:
-        pixel_values, targets: as of `PatchBatches`.
-        first_objects: of each scene, the place of its first object among those of all.
-        chosen: (scene, questions) of each conversation.
-        masks: float32 (M, S, S), `given` masks of questions, then those of answers, in the order of `chosen`.
+        pixels, targets: as of `PatchBatches`.
+        branches: the conversations, still without the tokens of their masks.
+        masks: uint8 (M, S, S), 0..255, that the conversations refer to.
     """
 
-    pixel_values: torch.Tensor
+    pixels: torch.Tensor
     targets: DenseTargets
-    first_objects: list[int]
-    chosen: list[tuple[int, list[Question]]]
+    branches: list[Branch]
     masks: torch.Tensor
-    given: int
 
 
 class ConversationBatches:
@@ -258,12 +282,13 @@ class ConversationBatches:
         self.patches, self.writer = patches, QuestionWriter(patches.processor)
         self.questions, self.weights, self.next_turn = questions, weights, next_turn
 
-    def draw(self, step: int) -> Drawn:
-        """What can be made without the mask tokenizer, and so by another process."""
+    def __call__(self, step: int) -> Drawn:
         world = self.patches.world
         rng = np.random.default_rng([self.patches.seed, step])
         scenes = [make_scene(int(rng.integers(2**29)), world) for _ in range(self.patches.scenes)]
-        chosen: list[tuple[int, list[Question]]] = []
+        first_objects = np.cumsum([0, *(len(scene.objects) for scene in scenes)]).tolist()
+        branches: list[Branch] = []
+        masks: list[np.ndarray] = []
         for index, scene in enumerate(scenes):
             left = self.questions
             while left > 0:
@@ -271,30 +296,14 @@ class ConversationBatches:
                 asked = converse(scene, rng, world, turns, self.weights)
                 if not asked:
                     break  # the scene supports none of the kinds
-                chosen.append((index, asked))
+                numbered = []
+                for question in asked:
+                    numbered.append((question, len(masks)))
+                    masks += [*question.prompt_masks, *question.answer_masks]
+                branches.append(self.writer.branch(index, first_objects[index], numbered))
                 left -= len(asked)
         size = self.patches.mask_size
-        questions = [question for _, asked in chosen for question in asked]
-        given = [stretch_mask(mask, size) for question in questions for mask in question.prompt_masks]
-        wanted = [stretch_mask(mask, size) for question in questions for mask in question.answer_masks]
-        both = torch.from_numpy(np.stack(given + wanted)) if given or wanted else torch.zeros(0, size, size)
-        first_objects = np.cumsum([0, *(len(scene.objects) for scene in scenes)]).tolist()
-        return Drawn(*self.patches.of(scenes), first_objects, chosen, both, len(given))
-
-    def speak(self, drawn: Drawn, mask_tokenizer: MaskTokenizer) -> tuple[list[Branch], torch.Tensor]:
-        """-> conversations, and the masks of the answers (M, S, S) that `Branch.runs` refers to."""
-        masks = drawn.masks.to(mask_tokenizer.device)
-        tokens = mask_tokenizer.encode(masks).tolist() if len(masks) else []
-        shown, spoken = iter(tokens[: drawn.given]), iter(enumerate(tokens[drawn.given :]))
-        branches = []
-        for index, asked in drawn.chosen:
-            turns = []
-            for question in asked:
-                given_runs = [next(shown) for _ in question.prompt_masks]
-                answer = [next(spoken) for _ in question.answer_masks]
-                length = question.mask_tokens or 32
-                turns.append(
-                    (question, given_runs, [run[:length] for _, run in answer], [i for i, _ in answer])
-                )
-            branches.append(self.writer.branch(index, drawn.first_objects[index], turns))
-        return branches, masks[drawn.given :]
+        stretched = torch.zeros(len(masks), size, size)
+        for place, mask in enumerate(masks):
+            stretched[place] = torch.from_numpy(stretch_mask(mask, size))
+        return Drawn(*self.patches.of(scenes), branches, as_bytes(stretched))

@@ -7,13 +7,14 @@ of this size look at the picture.
 import argparse
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..data.questions import WEIGHTS, ask
-from ..data.scenes import HELD_OUT_SEED, make_scene
+from ..data.questions import WEIGHTS, Question, ask
+from ..data.scenes import HELD_OUT_SEED, Scene, make_scene
 from ..data.world import WORLDS, World
 from ..geometry import box_iou, scale_box_to_pixels, stretch_mask
 from ..lmm import HimtokForConditionalGeneration, HimtokProcessor
@@ -28,19 +29,19 @@ from .optimizers import (
     learning_rate,
     quick_products,
     reproducible,
-    score_every,
     split_for_muon,
     training_device,
 )
 from .prefetch import prefetch
 from .run_folder import RunFolder
-from .scene_batches import ConversationBatches, PatchBatches
+from .scene_batches import ConversationBatches, PatchBatches, as_shares, normalised
 from .scene_losses import (
     branch_hidden_states,
     countdown_loss,
     forget_answers,
     hierarchical_mask_loss,
     looking_loss,
+    say_masks,
     token_losses,
 )
 from .vision import name_token_ids
@@ -77,6 +78,8 @@ class Settings:
     """Of one run; saved with its weights.
 
     `init` is the folder of an earlier run, or that of a model that ships, whose side heads begin anew.
+    With `schedule_minutes` the run ends after so long instead of after `steps`, and its schedule follows the
+    clock.
     `mask_loss_from` is the part of the run after which the hierarchical mask loss joins in: earlier it
     hurts the first token. Without `mask_loss_weight`, or without `grained_labels`, it is what the paper's
     ablations leave out.
@@ -86,6 +89,7 @@ class Settings:
     mask_tokenizer: str
     tasks: str = "all"
     steps: int = 4000
+    schedule_minutes: float | None = None
     scenes: int = 16
     questions: int = 6
     next_turn: float = 0.35
@@ -104,6 +108,19 @@ class Settings:
     grained_labels: bool = True
 
 
+@cache
+def held_out_questions(world: World, kind: str, count: int) -> list[tuple[Scene, Question]]:
+    """So many questions of a kind that show no mask, each about a scene of its own."""
+    asked, seed = [], HELD_OUT_SEED + 50_000
+    while len(asked) < count:
+        scene = make_scene(seed, world)
+        question = ask(scene, kind, np.random.default_rng(seed), world)
+        if question is not None and not question.prompt_masks:
+            asked.append((scene, question))
+        seed += 1
+    return asked
+
+
 @torch.no_grad()
 def generated_scores(
     model: HimtokForConditionalGeneration,
@@ -116,13 +133,7 @@ def generated_scores(
     scores: dict[str, float] = {}
     size = model.config.mask_tokenizer_config.mask_size
     for kind in kinds:
-        asked, seed = [], HELD_OUT_SEED + 50_000
-        while len(asked) < count:
-            scene = make_scene(seed, world)
-            question = ask(scene, kind, np.random.default_rng(seed), world)
-            if question is not None and not question.prompt_masks:
-                asked.append((scene, question))
-            seed += 1
+        asked = held_out_questions(world, kind, count)
         messages = [
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.prompt}]}]
             for _, question in asked
@@ -225,21 +236,25 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         first = state["step"]
 
     model.train()
-    for step, drawn in enumerate(prefetch(batches.draw, first, settings.steps), start=first):
-        branches, masks = batches.speak(drawn, model.mask_tokenizer)
+    for step, drawn in enumerate(run.timed(prefetch(batches, first, run.steps)), start=first):
+        progress = run.progress(step)
+        branches, masks = drawn.branches, as_shares(drawn.masks.to(device))
+        say_masks(branches, masks, model)
         forget_answers(branches, mask_ids, numbers, np.random.default_rng([settings.seed, step, 1]))
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         targets = drawn.targets.to(device)
-        codes = codebook[model.mask_tokenizer.encode(targets.masks)] if settings.tasks == "all" else None
+        codes = None
+        if settings.tasks == "all":
+            codes = codebook[model.mask_tokenizer.encode(as_shares(targets.masks))]
         with quick_products():
-            visual = model.model.get_image_features(drawn.pixel_values.to(device)).pooler_output
+            visual = model.model.get_image_features(normalised(drawn.pixels.to(device))).pooler_output
             dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
             groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
             spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
             looking, looking_shown = looking_loss(heads, groups, visual, drawn.targets)
             counting, counting_shown = countdown_loss(heads, groups)
             loss = spoken + settings.dense_weight * dense + settings.look_weight * (looking + counting)
-            if draws and step >= settings.mask_loss_from * settings.steps:
+            if draws and progress >= settings.mask_loss_from:
                 most, levels = settings.mask_loss_masks, settings.mask_loss_levels
                 drawing = hierarchical_mask_loss(
                     model, groups, masks, most, levels, generator, settings.grained_labels
@@ -248,13 +263,13 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
                 shown["mask_loss"] = drawing.item()
         loss.backward()
         learning = [*language.parameters(), *vision.parameters()]
-        optimizers.step(learning, learning_rate(step, settings.steps, warmup=60))
+        optimizers.step(learning, learning_rate(step, progress, warmup=60))
 
         done = step + 1
         if done % 25 == 0:
             run.log(step=done, loss=loss.item(), **shown, **looking_shown, **counting_shown, **dense_shown)
-        last = done == settings.steps or run.out_of_time
-        if done % score_every(settings.steps) == 0 or last:
+        last = run.is_over(done)
+        if run.scores_after(done) or last:
             model.eval()
             kinds = ["box"] if settings.tasks == "boxes" else ["box", "segment", "segment_then_box"]
             scores = generated_scores(model, processor, world, kinds)

@@ -5,11 +5,14 @@ come from `scene_batches`, the loop is `scene_lmm`'s. A picture and the words be
 computed once, and the conversations about it branch off from that key-value cache.
 """
 
+import itertools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import DynamicCache
 
+from ..data.mask_questions import MAX_TOKENS
 from ..lmm import HimtokForConditionalGeneration
 from .dense import DenseHeads
 from .losses import grained_labels, mask_loss, sample_levels
@@ -17,7 +20,21 @@ from .scene_batches import IGNORE, Branch, DenseTargets
 
 DECISION_WEIGHT = 4.0  # of a token that alone is the answer: see `Branch.decisions`
 NUMBER_SPREAD = 15.0  # how far a coordinate may be off, in thousandths of the picture's side
+# Conversations of about the same length are computed together: the shorter half, then most, then the rest.
+# More groups would pad less, but a GPU is quick with padding and slow to begin anew.
+GROUPS = (0.5, 0.85, 1.0)
 READING = 0.4  # share of the conversations that go on after a mask in which that mask can be read
+
+
+@torch.no_grad()
+def say_masks(
+    branches: list[Branch], masks: torch.Tensor, model: HimtokForConditionalGeneration
+) -> None:
+    """Fills in, in place, the tokens of the masks (M, S, S) that the conversations refer to."""
+    if len(masks):
+        tokens = (model.config.first_mask_id + model.mask_tokenizer.encode(masks)).tolist()
+        for branch in branches:
+            branch.say(tokens)
 
 
 def forget_answers(
@@ -61,12 +78,23 @@ def _goes_on(branch: Branch) -> bool:
 
 
 def _inside_boxes(labels: np.ndarray, box_start: int, box_end: int) -> np.ndarray:
-    return (labels == box_start).cumsum() > (labels == box_end).cumsum()
+    return (labels == box_start).cumsum(-1) > (labels == box_end).cumsum(-1)
+
+
+def _at(states: torch.Tensor, rows: list[int], places: list[int]) -> torch.Tensor:
+    """Of states (b, T, D) those of some rows and places: (N, D)."""
+    index = torch.tensor([rows, places], dtype=torch.int64).to(states.device)
+    return states[index[0], index[1]]
 
 
 def _moved(parts: list[np.ndarray], device: torch.device) -> torch.Tensor:
     """Joined along the first axis and sent to a device at once: a GPU waits for every single transfer."""
     return torch.from_numpy(np.concatenate(parts)).to(device)
+
+
+def _padded(rows: list[list[int]], fill: int) -> np.ndarray:
+    """int64 (rows, longest row)."""
+    return np.array(list(itertools.zip_longest(*rows, fillvalue=fill)), dtype=np.int64).T.copy()
 
 
 def branch_hidden_states(
@@ -88,15 +116,15 @@ def branch_hidden_states(
     embeds = embeds.masked_scatter(places, visual.to(embeds.dtype))
     shared = language(inputs_embeds=embeds, use_cache=True, past_key_values=DynamicCache()).past_key_values
     ordered = sorted(branches, key=lambda branch: len(branch.ids))
+    ends = [round(part * len(ordered)) for part in (0, *GROUPS)]
     groups = []
-    for part in np.array_split(np.arange(len(ordered)), min(6, len(ordered))):
-        group = [ordered[i] for i in part]
-        longest = max(len(branch.ids) for branch in group)
-        ids = torch.zeros(len(group), longest, dtype=torch.int64)
-        mask = torch.zeros(len(group), len(prefix_ids) + longest, dtype=torch.int64)
-        for row, branch in enumerate(group):
-            ids[row, : len(branch.ids)] = torch.tensor(branch.ids)
-            mask[row, : len(prefix_ids) + len(branch.ids)] = 1
+    for first, end in itertools.pairwise(ends):
+        if not (group := ordered[first:end]):
+            continue
+        lengths = np.array([len(branch.ids) for branch in group])
+        ids = torch.from_numpy(_padded([branch.ids for branch in group], 0))
+        places = np.arange(len(prefix_ids) + lengths.max())
+        mask = torch.from_numpy((places < len(prefix_ids) + lengths[:, None]).astype(np.int64))
         scenes = torch.tensor([branch.scene for branch in group], device=device)
         cache = DynamicCache()
         for index, layer in enumerate(shared.layers):
@@ -127,24 +155,23 @@ def token_losses(
     numbers, box_start, box_end = numbers[:-2], numbers[-2].item(), numbers[-1].item()
     config = model.config
     hidden, wanted, weights, inside_box, counted = [], [], [], [], []
+    coarse_to_fine = (mask_token_weight / (1 + np.arange(MAX_TOKENS) / 8)).astype(np.float32)
     for group, states, _, _ in groups:
-        rows, before = [], []  # of the states that what the model says is read from
+        labels = _padded([branch.labels for branch in group], IGNORE)
+        weight = np.ones(labels.shape, np.float32)
+        going_on = np.zeros(labels.shape, bool)
         for row, branch in enumerate(group):
-            labels = np.array(branch.labels)
-            spoken = (labels != IGNORE).nonzero()[0]  # never the first place of a branch
-            weight = np.ones(len(labels), np.float32)
-            going_on = np.zeros(len(labels), bool)
             for start, length, _ in branch.runs:
-                weight[start : start + length] = mask_token_weight / (1 + np.arange(length) / 8)
-                going_on[start : start + length] = start + length in branch.decisions
-            weight[branch.decisions] = DECISION_WEIGHT
-            rows.append(np.full(len(spoken), row))
-            before.append(spoken - 1)
-            wanted.append(labels[spoken])
-            weights.append(weight[spoken])
-            inside_box.append(_inside_boxes(labels, box_start, box_end)[spoken])
-            counted.append(going_on[spoken])
-        hidden.append(states[_moved(rows, states.device), _moved(before, states.device)])
+                weight[row, start : start + length] = coarse_to_fine[:length]
+                going_on[row, start : start + length] = start + length in branch.decisions
+            weight[row, branch.decisions] = DECISION_WEIGHT
+        spoken = (labels != IGNORE).nonzero()  # never the first place of a branch
+        wanted.append(labels[spoken])
+        weights.append(weight[spoken])
+        inside_box.append(_inside_boxes(labels, box_start, box_end)[spoken])
+        counted.append(going_on[spoken])
+        rows, places = _moved([np.stack(spoken)], states.device)
+        hidden.append(states[rows, places - 1])  # the states that what the model says is read from
     hidden = torch.cat(hidden)
     parts = wanted, weights, inside_box, counted
     wanted, weights, inside_box, counted = (_moved(part, hidden.device) for part in parts)
@@ -179,29 +206,34 @@ def looking_loss(
     Args:
         visual: (B, P, D) visual tokens. targets: what the patches show, on the processor.
     """
+    device = visual.device
     owner, around = targets.owner.numpy(), targets.boxes.numpy()
-    states, later, scenes, wanted, boxes = [], [], [], [], []
+    seen = np.zeros(len(around) + 2, bool)  # by object; the last two are the background and what is unclear
+    seen[owner] = True
+    states, later, scenes, wanted, boxes, lengths = [], [], [], [], [], []
     for group, _, halfway, below in groups:
         rows, before = [], []
         for row, branch in enumerate(group):
             for start, end, objects in branch.looks:
-                patches = np.isin(owner[branch.scene], objects)
-                if patches.any():
-                    rows.append(np.full(end - start, row))
-                    before.append(np.arange(start - 1, end - 1))
-                    scenes.append(np.full(end - start, branch.scene))
-                    wanted.append(np.broadcast_to(patches, (end - start, len(patches))))
-                    chosen = around[list(objects)]
-                    box = np.concatenate([chosen[:, :2].min(0), chosen[:, 2:].max(0)])
-                    boxes.append(np.broadcast_to(box, (end - start, 4)))
-        if rows:
-            places = _moved(rows, visual.device), _moved(before, visual.device)
-            states.append(halfway[places])
-            later.append(below[places])
-    if not states:
+                objects = list(objects)
+                if seen[objects].any():
+                    rows += [row] * (end - start)
+                    before += range(start - 1, end - 1)
+                    lengths.append(end - start)
+                    scenes.append(branch.scene)
+                    wanted.append(np.logical_or.reduce(owner[branch.scene] == np.array(objects)[:, None]))
+                    chosen = around[objects]
+                    boxes.append([*chosen[:, :2].min(0), *chosen[:, 2:].max(0)])
+        states.append(_at(halfway, rows, before))
+        later.append(_at(below, rows, before))
+    if not lengths:
         return visual.new_zeros(()), {}
-    scenes, wanted, boxes = (_moved(x, visual.device) for x in (scenes, wanted, boxes))
-    owners = targets.owner.to(visual.device)[scenes]
+    each = torch.arange(len(lengths), device=device)
+    each = each.repeat_interleave(torch.tensor(lengths, device=device), output_size=sum(lengths))
+    scenes = torch.tensor(scenes, device=device)[each]
+    wanted = _moved([np.stack(wanted)], device)[each]
+    boxes = torch.tensor(np.array(boxes), device=device)[each]
+    owners = targets.owner.to(device)[scenes]
     looking, right = heads.looking(torch.cat(states), visual, scenes, owners, wanted)
     distance = F.l1_loss(heads.answer_box(torch.cat(later)).sigmoid(), boxes)
     return looking + 5 * distance, {"looks": right, "answer_box_l1": distance.item()}
@@ -215,13 +247,17 @@ def countdown_loss(heads: DenseHeads, groups: list) -> tuple[torch.Tensor, dict[
     """
     states, left = [], []
     for group, _, _, below in groups:
+        rows, before = [], []
         for row, branch in enumerate(group):
             for start, length, _ in branch.runs:
-                states.append(below[row, start - 1 : start + length])
-                left.append(np.arange(length, -1, -1))
-    if not states:
+                rows += [row] * (length + 1)
+                before += range(start - 1, start + length)
+                left += range(length, -1, -1)
+        states.append(_at(below, rows, before))
+    if not left:
         return groups[0][1].new_zeros(()), {}
-    scores, wanted = heads.left(torch.cat(states)), _moved(left, states[0].device)
+    states = torch.cat(states)
+    scores, wanted = heads.left(states), torch.tensor(left, device=states.device)
     return F.cross_entropy(scores, wanted), {"left": (scores.argmax(1) == wanted).float().mean().item()}
 
 
@@ -242,17 +278,24 @@ def hierarchical_mask_loss(
         grained: whether the labels of prefixes are blurred; otherwise they are as sharp as the mask.
     """
     found = [
-        (states[row, start - 1 : start + 31], index)
-        for group, states, _, _ in groups
+        (number, row, start, index)
+        for number, (group, *_) in enumerate(groups)
         for row, branch in enumerate(group)
         for start, length, index in branch.runs
-        if length == 32
+        if length == MAX_TOKENS
     ]
     if not found:
         return masks.new_zeros(())
     order = torch.randperm(len(found), generator=generator)[:most].tolist()
-    states = torch.stack([found[i][0] for i in order])  # (m, 32, D)
-    target = masks[[found[i][1] for i in order]]
+    order.sort(key=lambda i: found[i][0])  # as the groups come
+    states = []
+    for number, (_, last, _, _) in enumerate(groups):
+        mine = [found[i] for i in order if found[i][0] == number]
+        rows = [row for _, row, _, _ in mine for _ in range(MAX_TOKENS)]
+        before = [place for _, _, start, _ in mine for place in range(start - 1, start + MAX_TOKENS - 1)]
+        states.append(_at(last, rows, before))
+    states = torch.cat(states).unflatten(0, (len(order), MAX_TOKENS))  # (m, 32, D)
+    target = masks[[found[i][3] for i in order]]
     rows = model.lm_head.weight[model.config.first_mask_id : model.config.last_mask_id + 1]
     probabilities = (2 * states @ rows.T).softmax(-1)  # the sharpening that decoding uses
     codes = model.mask_tokenizer.quantize.expectation(probabilities)

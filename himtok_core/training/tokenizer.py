@@ -24,7 +24,6 @@ from .optimizers import (
     learning_rate,
     quick_products,
     reproducible,
-    score_every,
     split_for_muon,
     training_device,
 )
@@ -40,12 +39,16 @@ class Settings:
 
     With `init`, the folder of a trained mask tokenizer, its codes are the ones to begin with.
 
+    With `schedule_minutes` it ends after so long instead of after `steps`, and its schedule follows the
+    clock.
+
     From step `codes_fixed_from` on the encoder and the codebook stand still and only the decoder learns: the
     language model can begin with the codes while the drawing goes on improving.
     """
 
     init: str | None = None
     steps: int = 7000
+    schedule_minutes: float | None = None
     batch: int = 32
     seed: int = 0
     lr: float = 1e-3
@@ -154,7 +157,8 @@ def train(
         tracker.count, tracker.total, first = state["count"], state["total"], state["step"]
         recent = state["recent"]
     model.train()
-    for step, batch in enumerate(prefetch(batches, first, settings.steps), start=first):
+    for step, batch in enumerate(run.timed(prefetch(batches, first, run.steps)), start=first):
+        progress = run.progress(step)
         torch.manual_seed(settings.seed * 1_000_003 + step)  # restarts draw from it: the same after a resume
         masks, lengths = (x.to(device) for x in batch)
         fixed = settings.codes_fixed_from is not None and step >= settings.codes_fixed_from
@@ -183,13 +187,13 @@ def train(
             logits = model.draw_logits(codes, lengths)
         loss = mask_loss(logits.float(), masks, settings.dice_weight)
         (loss + commitment).backward()
-        optimizers.step(model.parameters(), learning_rate(step, settings.steps, warmup=100))
+        optimizers.step(model.parameters(), learning_rate(step, progress, warmup=100))
 
         done = step + 1
         if done % 25 == 0:
             run.log(step=done, loss=loss.item(), commitment=commitment.item())
-        last = done == settings.steps or run.out_of_time
-        if done % score_every(settings.steps) == 0 or last:
+        last = run.is_over(done)
+        if run.scores_after(done) or last:
             model.eval()
             run.log(step=done, samples=done * settings.batch, **score(model, held_out))
             model.train()

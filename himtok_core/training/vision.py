@@ -24,20 +24,24 @@ from .optimizers import (
     learning_rate,
     quick_products,
     reproducible,
-    score_every,
     split_for_muon,
     training_device,
 )
 from .prefetch import prefetch
 from .run_folder import RunFolder
-from .scene_batches import PatchBatches, world_names
+from .scene_batches import PatchBatches, normalised, world_names
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one run; saved with its weights."""
+    """Of one run; saved with its weights.
+
+    With `schedule_minutes` it ends after so long instead of after `steps`, and its schedule follows the
+    clock.
+    """
 
     steps: int = 3000
+    schedule_minutes: float | None = None
     scenes: int = 24
     seed: int = 0
     lr: float = 1e-3
@@ -100,21 +104,22 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     batches = PatchBatches(processor, world, settings.scenes, settings.seed, grid, mask_config.mask_size)
     held_out = batches.of([make_scene(HELD_OUT_SEED + seed, world) for seed in range(96)])
     held_out = held_out[0].to(device), held_out[1].to(device)
-    for step, batch in enumerate(prefetch(batches, first, settings.steps), start=first):
-        pixel_values, targets = (x.to(device) for x in batch)
+    for step, batch in enumerate(run.timed(prefetch(batches, first, run.steps)), start=first):
+        progress = run.progress(step)
+        pixels, targets = (x.to(device) for x in batch)
         with quick_products():
-            visual = model.model.get_image_features(pixel_values).pooler_output  # (B, P, D)
+            visual = model.model.get_image_features(normalised(pixels)).pooler_output  # (B, P, D)
             loss, shown = heads(visual, targets, embedding, None)
         loss.backward()
-        optimizers.step(parts.parameters(), learning_rate(step, settings.steps, warmup=100))
+        optimizers.step(parts.parameters(), learning_rate(step, progress, warmup=100))
         done = step + 1
         if done % 25 == 0:
             run.log(step=done, loss=loss.item(), **shown)
-        last = done == settings.steps or run.out_of_time
-        if done % score_every(settings.steps) == 0 or last:
+        last = run.is_over(done)
+        if run.scores_after(done) or last:
             model.eval()
             with torch.no_grad():
-                visual = model.model.get_image_features(held_out[0]).pooler_output
+                visual = model.model.get_image_features(normalised(held_out[0])).pooler_output
                 _, shown = heads(visual, held_out[1], embedding, None)
             model.train()
             run.log(step=done, samples=done * settings.scenes, **{f"held_{k}": v for k, v in shown.items()})

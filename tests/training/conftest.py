@@ -37,12 +37,12 @@ class Pace:
         self.steps: list[int] = []
         self.kill_at: int | None = None
 
-    def learning_rate(self, step: int, steps: int, warmup: int) -> float:
+    def learning_rate(self, step: int, progress: float, warmup: int) -> float:
         self.steps.append(step)
         self.now += 60
         if step == self.kill_at:
             raise Killed
-        return optimizers.learning_rate(step, steps, warmup)
+        return optimizers.learning_rate(step, progress, warmup)
 
     def rules(self, recipe: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recipe, "learning_rate", self.learning_rate)

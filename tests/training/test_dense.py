@@ -10,11 +10,13 @@ from himtok_core.training.scene_batches import SHAPE_SIDE, DenseTargets
 
 WIDTH, NAMES, PATCHES = 32, 5, 9
 
+NAME_IDS = [[0], [1], [2, 3], [4], [5]]
+
 
 @pytest.fixture
 def heads() -> DenseHeads:
     torch.manual_seed(0)
-    return DenseHeads(WIDTH, name_ids=[[0], [1], [2, 3], [4], [5]], codes=4 * 3)
+    return DenseHeads(WIDTH, name_ids=NAME_IDS, codes=4 * 3)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def targets() -> DenseTargets:
 
 def knowing(heads: DenseHeads, targets: DenseTargets, embedding: torch.Tensor) -> torch.Tensor:
     """Visual tokens that look like the names of what they show: (2, PATCHES, WIDTH)."""
-    names = torch.stack([embedding[ids].mean(0) for ids in heads.name_ids])
+    names = torch.stack([embedding[ids].mean(0) for ids in NAME_IDS])
     table = torch.cat([names[targets.names], heads.background.detach()[None]])
     return 10 * table[targets.owner.clamp_min(-1)]
 

@@ -17,7 +17,7 @@ from himtok_core.training.optimizers import (
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:
-    rates = [learning_rate(step, 1000, warmup=100) for step in range(1000)]
+    rates = [learning_rate(step, step / 1000, warmup=100) for step in range(1000)]
     assert rates[0] == 0.01 and rates[49] == 0.5
     assert set(rates[99:601]) == {1.0}
     assert all(a > b for a, b in zip(rates[601:990], rates[602:991], strict=True))

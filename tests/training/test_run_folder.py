@@ -1,6 +1,7 @@
 """A run's folder: settings that cannot change, a state that is never half written, time over restarts."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,42 @@ def test_what_is_logged_can_be_read(tmp_path: Path, pace: Pace, capsys: pytest.C
         {"seconds": 0.0, "step": 100, "best": "yes"},
     ]
     assert "step 50  loss 0.1235" in capsys.readouterr().err
+
+
+def test_progress_by_steps_and_by_the_clock(tmp_path: Path, pace: Pace) -> None:
+    run = RunFolder(tmp_path / "steps", {"steps": 5000, "schedule_minutes": None})
+    pace.now = 1e6
+    assert (run.steps, run.progress(1250)) == (5000, 0.25)
+    assert [done for done in range(1, 5001) if run.scores_after(done)] == list(range(500, 5001, 500))
+    assert run.is_over(5000) and not run.is_over(4999)
+    assert RunFolder(tmp_path / "few", {"steps": 300}).scores_after(250)
+
+    run = RunFolder(tmp_path / "clock", {"steps": 7, "schedule_minutes": 10})
+    assert run.steps > 10**9
+    scored = []
+    for minute in range(1, 11):
+        pace.now += 60
+        assert run.progress(minute) == pytest.approx(minute / 10)
+        assert run.is_over(minute) == (minute == 10)
+        scored += [minute] if run.scores_after(minute) else []
+        if minute == 5:  # stopped here, it goes on with half of its time
+            run.save({"step": minute})
+            run = RunFolder(tmp_path / "clock", {"steps": 7, "schedule_minutes": 10})
+            run.load(CPU)
+    assert scored == [2, 4, 6, 8, 10]
+
+
+def test_the_log_says_how_long_batches_were_waited_for(tmp_path: Path, pace: Pace) -> None:
+    def slow() -> Iterator[int]:
+        for number in range(4):
+            pace.now += 3
+            yield number
+
+    run = RunFolder(tmp_path, {})
+    for number in run.timed(slow()):
+        pace.now += 1
+        if number % 2:
+            run.log(step=number)
+    assert [row["waiting"] for row in read_rows(tmp_path)] == [0.75, 0.75]
+    run.log(step=4)
+    assert "waiting" not in read_rows(tmp_path)[-1]

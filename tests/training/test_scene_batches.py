@@ -1,13 +1,13 @@
 """Scenes as tensors: what each patch shows, and conversations as the token ids that the model sees."""
 
+import copy
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from himtok_core.data.follow_ups import KINDS as FOLLOW_UPS
 from himtok_core.data.questions import MASK, WEIGHTS, Question, ask_some
 from himtok_core.data.scenes import World, make_scene
 from himtok_core.geometry import stretch_mask
@@ -21,8 +21,10 @@ from himtok_core.training.scene_batches import (
     Drawn,
     PatchBatches,
     QuestionWriter,
+    as_shares,
     dense_targets,
     fill,
+    normalised,
     pixels,
     world_names,
 )
@@ -38,34 +40,33 @@ def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
 
 @pytest.fixture(scope="module")
 def drawn(batches: ConversationBatches) -> Drawn:
-    return batches.draw(0)
+    return batches(0)
 
 
 @pytest.fixture(scope="module")
-def batch(batches: ConversationBatches, drawn: Drawn, mask_tokenizer: MaskTokenizer) -> tuple:
-    return batches.speak(drawn, mask_tokenizer)
+def branches(drawn: Drawn, processor: HimtokProcessor, mask_tokenizer: MaskTokenizer) -> list[Branch]:
+    return with_tokens(drawn, processor, mask_tokenizer)
+
+
+def with_tokens(drawn: Drawn, processor: HimtokProcessor, mask_tokenizer: MaskTokenizer) -> list[Branch]:
+    """The conversations of a batch with the tokens of their masks."""
+    branches, first = copy.deepcopy(drawn.branches), processor.tokenizer.convert_tokens_to_ids("<|mt_0|>")
+    if len(drawn.masks):
+        tokens = (first + mask_tokenizer.encode(as_shares(drawn.masks))).tolist()
+        for branch in branches:
+            branch.say(tokens)
+    return branches
 
 
 def text_of(processor: HimtokProcessor, ids: list[int]) -> str:
     return processor.tokenizer.decode(ids)
 
 
-def runs_of(scene, question: Question, mask_tokenizer: MaskTokenizer) -> Iterator[list[int]]:
-    """Tokens of the masks of a question's prompt and answer, each encoded alone."""
-    size = mask_tokenizer.config.mask_size
-    for mask in question.prompt_masks:
-        yield mask_tokenizer.encode(torch.from_numpy(stretch_mask(mask, size)))[0].tolist()
-    for mask in question.answer_masks:
-        tokens = mask_tokenizer.encode(torch.from_numpy(stretch_mask(mask, size)))[0].tolist()
-        yield tokens[: question.mask_tokens or 32]
-
-
 # ---- conversations ---------------------------------------------------------------------------------------
 
 
-def test_labels_lie_on_what_the_model_says(processor: HimtokProcessor, batch: tuple) -> None:
+def test_labels_lie_on_what_the_model_says(processor: HimtokProcessor, branches: list[Branch]) -> None:
     """The text of the labels is the answers with <|im_end|>, and everything else is the chat template's."""
-    branches, _ = batch
     for branch in branches:
         assert len(branch.ids) == len(branch.labels)
         said, asked = [], []
@@ -81,7 +82,7 @@ def test_labels_lie_on_what_the_model_says(processor: HimtokProcessor, batch: tu
 
 
 def test_ids_are_those_of_the_processors_own_template(
-    processor: HimtokProcessor, world: World, mask_tokenizer: MaskTokenizer
+    processor: HimtokProcessor, world: World
 ) -> None:
     """Prefix and branch, made apart, are what the processor makes of the conversation as a whole."""
     writer, rng = QuestionWriter(processor), np.random.default_rng(3)
@@ -93,9 +94,9 @@ def test_ids_are_those_of_the_processors_own_template(
             turns, messages = [], []
             for question in (first, second):
                 kinds.add(question.kind)
-                runs = list(runs_of(scene, question, mask_tokenizer))
-                given, drawn = runs[: len(question.prompt_masks)], runs[len(question.prompt_masks) :]
-                turns.append((question, given, drawn, list(range(len(drawn)))))
+                given = [32] * len(question.prompt_masks)
+                drawn = [question.mask_tokens or 32] * len(question.answer_masks)
+                turns.append((question, 0))
                 messages += [
                     {"role": "user", "content": [{"type": "text", "text": fill(question.prompt, given)}]},
                     {"role": "assistant", "content": fill(question.answer, drawn)},
@@ -111,23 +112,24 @@ def test_ids_are_those_of_the_processors_own_template(
 
 
 def test_runs_are_the_tokenizers_own_codes(
-    processor: HimtokProcessor, batch: tuple, mask_tokenizer: MaskTokenizer
+    processor: HimtokProcessor, drawn: Drawn, branches: list[Branch], mask_tokenizer: MaskTokenizer
 ) -> None:
-    branches, masks = batch
     first = processor.tokenizer.convert_tokens_to_ids("<|mt_0|>")
     ends = processor.tokenizer.convert_tokens_to_ids(["<|mt_start|>", "<|mt_end|>"])
-    tokens = mask_tokenizer.encode(masks)
+    tokens = mask_tokenizer.encode(as_shares(drawn.masks))
     seen, lengths = [], set()
     for branch in branches:
-        for start, length, index in branch.runs:
+        for start, length, index in branch.runs + branch.shown:
             run = [token - first for token in branch.ids[start : start + length]]
             assert run == tokens[index, :length].tolist()
-            assert branch.labels[start : start + length] == branch.ids[start : start + length]
+            label = IGNORE if (start, length, index) in branch.shown else None
+            said = branch.ids[start : start + length] if label is None else [label] * length
+            assert branch.labels[start : start + length] == said
             assert [branch.ids[start - 1], branch.ids[start + length]] == ends
             seen.append(index)
             lengths.add(length)
-    assert sorted(seen) == list(range(len(masks))), "every mask of an answer is drawn once"
-    assert 32 in lengths
+    assert sorted(seen) == list(range(len(drawn.masks))), "every mask is shown or drawn once"
+    assert 32 in lengths and any(branch.shown for branch in branches)
     spoken = sum(token >= first for branch in branches for token in branch.labels)
     assert spoken == sum(length for branch in branches for _, length, _ in branch.runs)
 
@@ -138,7 +140,8 @@ def test_a_question_for_n_tokens_has_runs_of_n(
     weights = {"segment_with_length": 1.0}
     patches = PatchBatches(processor, world, 3, seed=1, grid=8, mask_size=32)
     batches = ConversationBatches(patches, 4, weights, next_turn=0.0)
-    branches, masks = batches.speak(batches.draw(0), mask_tokenizer)
+    drawn = batches(0)
+    branches = with_tokens(drawn, processor, mask_tokenizer)
     assert len(branches) > 5
     lengths = set()
     for branch in branches:
@@ -146,7 +149,7 @@ def test_a_question_for_n_tokens_has_runs_of_n(
         spoken = branch.labels.index(branch.ids[start])
         assert str(length) in text_of(processor, branch.ids[:spoken])
         lengths.add(length)
-    assert len(lengths) > 3 and len(masks) == len(branches)
+    assert len(lengths) > 3 and len(drawn.masks) == len(branches)
 
 
 def test_how_many_there_are_is_a_decision(
@@ -154,7 +157,7 @@ def test_how_many_there_are_is_a_decision(
 ) -> None:
     patches = PatchBatches(processor, world, 3, seed=1, grid=8, mask_size=32)
     batches = ConversationBatches(patches, 4, {"count": 1.0}, next_turn=0.0)
-    branches, _ = batches.speak(batches.draw(0), mask_tokenizer)
+    branches = with_tokens(batches(0), processor, mask_tokenizer)
     said = [text_of(processor, [branch.ids[place] for place in branch.decisions]) for branch in branches]
     assert all(re.match(r"There (are \d|is (1|no \w+))$", words) for words in said), said
     assert len(set(said)) > 2
@@ -168,7 +171,7 @@ def test_a_denial_and_its_opposite_are_decided_by_their_first_word(
 ) -> None:
     patches = PatchBatches(processor, world, 3, seed=2, grid=8, mask_size=32)
     batches = ConversationBatches(patches, 4, {kind: 1.0}, next_turn=0.0)
-    branches, _ = batches.speak(batches.draw(0), mask_tokenizer)
+    branches = with_tokens(batches(0), processor, mask_tokenizer)
     assert len(branches) > 2
     for branch in branches:
         (place,) = branch.decisions
@@ -176,17 +179,17 @@ def test_a_denial_and_its_opposite_are_decided_by_their_first_word(
 
 
 def test_a_batch_is_a_function_of_its_step(
-    batches: ConversationBatches, drawn: Drawn, batch: tuple, mask_tokenizer: MaskTokenizer
+    batches: ConversationBatches, drawn: Drawn
 ) -> None:
-    again = batches.draw(0)
-    assert torch.equal(again.pixel_values, drawn.pixel_values)
-    branches, masks = batches.speak(again, mask_tokenizer)
-    assert branches == batch[0] and torch.equal(masks, batch[1])
-    assert not torch.equal(batches.draw(1).pixel_values, drawn.pixel_values)
+    again = batches(0)
+    assert torch.equal(again.pixels, drawn.pixels) and torch.equal(again.masks, drawn.masks)
+    assert again.branches == drawn.branches and len(drawn.branches) > SCENES
+    assert not torch.equal(batches(1).pixels, drawn.pixels)
 
 
-def test_conversations_go_on_for_several_turns(batch: tuple, processor: HimtokProcessor) -> None:
-    branches, _ = batch
+def test_conversations_go_on_for_several_turns(
+    branches: list[Branch], processor: HimtokProcessor
+) -> None:
     end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     turns = [branch.labels.count(end) for branch in branches]
     assert 1 in turns and max(turns) > 2 and {branch.scene for branch in branches} == set(range(SCENES))
@@ -198,23 +201,22 @@ def test_turns_of_the_full_world_lean_on_one_another(
 ) -> None:
     patches = PatchBatches(processor, World.full(), 3, seed=0, grid=8, mask_size=32)
     batches = ConversationBatches(patches, 12, WEIGHTS, next_turn=0.8)
-    drawn = batches.draw(0)
-    lengths = [len(asked) for _, asked in drawn.chosen]
+    drawn = batches(0)
+    branches = with_tokens(drawn, processor, mask_tokenizer)
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    lengths = [branch.labels.count(end) for branch in branches]
     assert max(lengths) > 3 and sum(lengths) == 36
-    leaning = [question for _, asked in drawn.chosen for question in asked if question.kind in FOLLOW_UPS]
-    assert len(leaning) > 5
-    branches, masks = batches.speak(drawn, mask_tokenizer)
-    assert sorted(i for branch in branches for *_, i in branch.runs) == list(range(len(masks)))
+    used = sorted(index for branch in branches for *_, index in branch.runs + branch.shown)
+    assert used == list(range(len(drawn.masks)))
 
 
 def test_looks_name_the_objects_of_the_answer(
-    processor: HimtokProcessor, drawn: Drawn, batch: tuple
+    processor: HimtokProcessor, world: World, drawn: Drawn, branches: list[Branch]
 ) -> None:
     """Each stretch that is about objects is one answer or a mask that a question shows, and what it names is
     the objects of its scene.
     """
-    branches, _ = batch
-    first = [*drawn.first_objects, len(drawn.targets.boxes)]
+    objects_of_scenes = [set(row.tolist()) - {-1, -2} for row in drawn.targets.owner]
     found = 0
     for branch in branches:
         for start, end, objects in branch.looks:
@@ -224,8 +226,8 @@ def test_looks_name_the_objects_of_the_answer(
             else:
                 assert branch.labels[start - 1] == IGNORE and IGNORE not in branch.labels[start:end]
                 assert text_of(processor, branch.ids[start:end]).endswith("<|im_end|>")
-            mine = range(first[branch.scene], first[branch.scene + 1])
-            assert objects and set(objects) <= set(mine)
+            mine = objects_of_scenes[branch.scene]
+            assert objects and set(objects) <= set(range(min(mine), max(mine) + 1))
             found += 1
     assert found > 5
 
@@ -236,9 +238,9 @@ def test_each_part_of_a_list_looks_at_its_own_object(
     """From the end of the mask before to the end of its own; objects go from left to right."""
     patches = PatchBatches(processor, world, 4, seed=2, grid=8, mask_size=32)
     batches = ConversationBatches(patches, 1, {"list_masks": 1.0}, next_turn=0.0)
-    drawn = batches.draw(0)
+    drawn = batches(0)
     names, listed = world_names(world), 0
-    for branch in batches.speak(drawn, mask_tokenizer)[0]:
+    for branch in with_tokens(drawn, processor, mask_tokenizer):
         if len(branch.runs) == 1:
             continue  # a list of one thing is an answer like others
         assert len(branch.looks) == len(branch.runs)
@@ -255,14 +257,18 @@ def test_each_part_of_a_list_looks_at_its_own_object(
 
 
 def test_an_unclear_place_for_a_run_is_no_problem(processor: HimtokProcessor) -> None:
-    """Two runs that begin with the same token are told apart."""
-    question = Question("x", f"Which, {MASK}?", f"This {MASK} or that {MASK}.")
-    branch: Branch = QuestionWriter(processor).branch(2, 0, [(question, [[9]], [[5, 5, 1], [5, 2]], [0, 1])])
+    """Runs of the same placeholders are told apart, and each gets the tokens of its own mask."""
+    question = Question("x", f"Which, {MASK}?", f"This {MASK} or that {MASK}.", mask_tokens=2)
+    question = replace(question, prompt_masks=(np.ones((2, 2)),), answer_masks=(np.ones((2, 2)),) * 2)
+    branch: Branch = QuestionWriter(processor).branch(2, 0, [(question, 4)])
     first = processor.tokenizer.convert_tokens_to_ids("<|mt_0|>")
-    assert [(length, index) for _, length, index in branch.runs] == [(3, 0), (2, 1)]
-    for (start, length, _), tokens in zip(branch.runs, ([5, 5, 1], [5, 2]), strict=True):
-        assert [token - first for token in branch.ids[start : start + length]] == tokens
-    assert mask_run([9]) in text_of(processor, branch.ids) and branch.scene == 2 and branch.looks == []
+    branch.say([[first + 100 * mask + n for n in range(32)] for mask in range(7)])
+    assert [(length, index) for _, length, index in branch.runs + branch.shown] == [(2, 5), (2, 6), (32, 4)]
+    for start, length, index in branch.runs + branch.shown:
+        run = [token - first for token in branch.ids[start : start + length]]
+        assert run == [100 * index + n for n in range(length)]
+    assert mask_run(list(range(400, 432))) in text_of(processor, branch.ids)
+    assert branch.scene == 2 and branch.looks == []
 
 
 # ---- patches ---------------------------------------------------------------------------------------------
@@ -302,7 +308,7 @@ def test_boxes_shapes_and_masks_of_objects(world: World) -> None:
     for i, item in enumerate(scene.objects):
         x0, y0, x1, y1 = (targets.boxes[i] * torch.tensor([width, height, width, height])).tolist()
         assert (x0, y0, x1, y1) == pytest.approx(item.box, abs=1e-3)
-        assert torch.equal(targets.masks[i], torch.from_numpy(stretch_mask(item.mask, 64)))
+        assert torch.equal(as_shares(targets.masks[i]), torch.from_numpy(stretch_mask(item.mask, 64)))
         assert targets.shapes[i].mean().item() == pytest.approx(item.mask.mean(), abs=0.02)
         corners = targets.shapes[i].reshape(16, 16).nonzero().float() / 16
         assert corners.min(0).values[0] == pytest.approx(y0 / height, abs=0.1)
@@ -316,8 +322,8 @@ def test_names_are_complete_and_unique(world: World) -> None:
 
 def test_pixels_are_the_processors(processor: HimtokProcessor, world: World) -> None:
     scenes = [make_scene(seed, world) for seed in (1, 2)]
-    values = pixels(scenes, processor)
     side = processor.image_processor.image_size
+    values = normalised(pixels(scenes, side))
     assert values.shape == (2, 3, side, side)
     alone = processor.image_processor(scenes[1].picture)["pixel_values"]
     torch.testing.assert_close(values[1:], alone)

@@ -23,6 +23,8 @@ from himtok_core.training.scene_batches import (
     Branch,
     ConversationBatches,
     PatchBatches,
+    as_shares,
+    normalised,
 )
 from himtok_core.training.scene_lmm import Settings, generated_scores, train
 from himtok_core.training.scene_losses import (
@@ -31,6 +33,7 @@ from himtok_core.training.scene_losses import (
     forget_answers,
     hierarchical_mask_loss,
     looking_loss,
+    say_masks,
     token_losses,
 )
 from himtok_core.training.vision import name_token_ids
@@ -64,10 +67,11 @@ def batches(processor: HimtokProcessor, world: World) -> ConversationBatches:
 @pytest.fixture(scope="module")
 def computed(model: HimtokForConditionalGeneration, batches: ConversationBatches) -> dict:
     """One batch and what the model makes of it."""
-    drawn = batches.draw(0)
-    branches, masks = batches.speak(drawn, model.mask_tokenizer)
+    drawn = batches(0)
+    branches, masks = drawn.branches, as_shares(drawn.masks)
+    say_masks(branches, masks, model)
     with torch.no_grad():
-        visual = model.model.get_image_features(drawn.pixel_values).pooler_output
+        visual = model.model.get_image_features(normalised(drawn.pixels)).pooler_output
         groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
     return {"drawn": drawn, "branches": branches, "masks": masks, "visual": visual, "groups": groups}
 
@@ -142,7 +146,7 @@ def test_a_branch_on_the_cache_equals_the_whole_conversation(
     seen = 0
     for group, states, halfway, below in computed["groups"]:
         for row, branch in enumerate(group):
-            values = computed["drawn"].pixel_values[branch.scene][None]
+            values = normalised(computed["drawn"].pixels[branch.scene][None])
             ids = torch.tensor([prefix + branch.ids])
             with torch.no_grad():
                 whole = model.model(input_ids=ids, pixel_values=values, output_hidden_states=True)
@@ -362,8 +366,8 @@ def test_the_box_of_an_answer_goes_around_all_its_objects(
 ) -> None:
     targets = computed["drawn"].targets
     ones = torch.zeros(2, 8, 192)
-    branch = Branch(0, [0] * 8, [0] * 8, [], [(2, 4, (0, 1))], [])
-    assert computed["drawn"].first_objects[1] > 1
+    branch = Branch(0, [0] * 8, [0] * 8, [], [], [(2, 4, (0, 1))], [])
+    assert (targets.owner[0] == 1).any()
     heads = copy.deepcopy(heads)
     torch.nn.init.zeros_(heads.answer_box.weight)
     x0, y0 = targets.boxes[:2, :2].amin(0)
