@@ -249,15 +249,15 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         with quick_products():
             visual = model.model.get_image_features(normalised(drawn.pixels.to(device))).pooler_output
             dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
-            groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
-            spoken, shown = token_losses(model, groups, numbers, settings.mask_token_weight)
-            looking, looking_shown = looking_loss(heads, groups, visual, drawn.targets)
-            counting, counting_shown = countdown_loss(heads, groups)
+            states = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
+            spoken, shown = token_losses(model, states, numbers, settings.mask_token_weight)
+            looking, looking_shown = looking_loss(heads, states, visual, drawn.targets)
+            counting, counting_shown = countdown_loss(heads, states)
             loss = spoken + settings.dense_weight * dense + settings.look_weight * (looking + counting)
             if draws and progress >= settings.mask_loss_from:
                 most, levels = settings.mask_loss_masks, settings.mask_loss_levels
                 drawing = hierarchical_mask_loss(
-                    model, groups, masks, most, levels, generator, settings.grained_labels
+                    model, states, masks, most, levels, generator, settings.grained_labels
                 )
                 loss = loss + settings.mask_loss_weight * drawing
                 shown["mask_loss"] = drawing.item()

@@ -1,16 +1,17 @@
 """What the language model learns from conversations about scenes: next tokens, where to look, what to draw.
 
 Knows hidden states, labels, and what of an answer may be read while its rest is learned; scenes and questions
-come from `scene_batches`, the loop is `scene_lmm`'s. A picture and the words before the first question are
-computed once, and the conversations about it branch off from that key-value cache.
+come from `scene_batches`, the loop is `scene_lmm`'s. All conversations about a picture lie one after another
+in a sequence that begins with the picture; each sees that and itself.
 """
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import DynamicCache
 
 from ..data.mask_questions import MAX_TOKENS
 from ..lmm import HimtokForConditionalGeneration
@@ -20,9 +21,6 @@ from .scene_batches import IGNORE, Branch, DenseTargets
 
 DECISION_WEIGHT = 4.0  # of a token that alone is the answer: see `Branch.decisions`
 NUMBER_SPREAD = 15.0  # how far a coordinate may be off, in thousandths of the picture's side
-# Conversations of about the same length are computed together: the shorter half, then most, then the rest.
-# More groups would pad less, but a GPU is quick with padding and slow to begin anew.
-GROUPS = (0.5, 0.85, 1.0)
 READING = 0.4  # share of the conversations that go on after a mask in which that mask can be read
 
 
@@ -81,67 +79,81 @@ def _inside_boxes(labels: np.ndarray, box_start: int, box_end: int) -> np.ndarra
     return (labels == box_start).cumsum(-1) > (labels == box_end).cumsum(-1)
 
 
-def _at(states: torch.Tensor, rows: list[int], places: list[int]) -> torch.Tensor:
-    """Of states (b, T, D) those of some rows and places: (N, D)."""
-    index = torch.tensor([rows, places], dtype=torch.int64).to(states.device)
-    return states[index[0], index[1]]
-
-
-def _moved(parts: list[np.ndarray], device: torch.device) -> torch.Tensor:
-    """Joined along the first axis and sent to a device at once: a GPU waits for every single transfer."""
-    return torch.from_numpy(np.concatenate(parts)).to(device)
-
-
 def _padded(rows: list[list[int]], fill: int) -> np.ndarray:
     """int64 (rows, longest row)."""
     return np.array(list(itertools.zip_longest(*rows, fillvalue=fill)), dtype=np.int64).T.copy()
 
 
+@dataclass(frozen=True)
+class States:
+    """What the language model made of a batch of conversations.
+
+    Attributes:
+        branches: the conversations. starts: int64, where in its picture's sequence each of them begins.
+        last, halfway, below: hidden states (B, T, D) of the pictures' sequences: the last, those halfway up,
+            and those below the last layer.
+    """
+
+    branches: list[Branch]
+    starts: np.ndarray
+    last: torch.Tensor
+    halfway: torch.Tensor
+    below: torch.Tensor
+
+    def at(self, depth: torch.Tensor, numbers: Sequence[int], places: Sequence[int]) -> torch.Tensor:
+        """Of one of the depths the states at certain places of certain conversations.
+
+        Args:
+            depth: (B, T, D). numbers: of the conversations, N of them. places: one in each.
+
+        Returns:
+            (N, D).
+        """
+        scenes = np.array([branch.scene for branch in self.branches])
+        index = np.stack([scenes[numbers], self.starts[numbers] + places])
+        rows, columns = torch.from_numpy(index).to(depth.device)
+        return depth[rows, columns]
+
+
 def branch_hidden_states(
     model: HimtokForConditionalGeneration, visual: torch.Tensor, prefix_ids: list[int], branches: list[Branch]
-) -> list[tuple[list[Branch], torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Run the conversations of a batch, each on the cache of its own picture.
+) -> States:
+    """Run the conversations of a batch, those about one picture as one sequence: a picture is computed once.
 
     Args:
         visual: (B, P, D) visual tokens. prefix_ids: what comes before every first question.
-
-    Returns:
-        Groups of branches of about the same length with their hidden states (b, T, D): the last, those
-        halfway up, and those below the last layer.
     """
-    language, device = model.model.language_model, visual.device
-    ids = torch.tensor(prefix_ids, device=device)
-    embeds = language.embed_tokens(ids).expand(len(visual), -1, -1)
-    places = (ids == model.config.image_token_id)[None, :, None]
-    embeds = embeds.masked_scatter(places, visual.to(embeds.dtype))
-    shared = language(inputs_embeds=embeds, use_cache=True, past_key_values=DynamicCache()).past_key_values
-    ordered = sorted(branches, key=lambda branch: len(branch.ids))
-    ends = [round(part * len(ordered)) for part in (0, *GROUPS)]
-    groups = []
-    for first, end in itertools.pairwise(ends):
-        if not (group := ordered[first:end]):
-            continue
-        lengths = np.array([len(branch.ids) for branch in group])
-        ids = torch.from_numpy(_padded([branch.ids for branch in group], 0))
-        places = np.arange(len(prefix_ids) + lengths.max())
-        mask = torch.from_numpy((places < len(prefix_ids) + lengths[:, None]).astype(np.int64))
-        scenes = torch.tensor([branch.scene for branch in group], device=device)
-        cache = DynamicCache()
-        for index, layer in enumerate(shared.layers):
-            cache.update(layer.keys[scenes], layer.values[scenes], index)
-        out = language(
-            inputs_embeds=language.embed_tokens(ids.to(device)),
-            attention_mask=mask.to(device),
-            past_key_values=cache,
-            output_hidden_states=True,
-        )
-        depths = out.hidden_states
-        groups.append((group, out.last_hidden_state, depths[len(language.layers) // 2], depths[-2]))
-    return groups
+    language, device, begin = model.model.language_model, visual.device, len(prefix_ids)
+    rows: list[list[int]] = [list(prefix_ids) for _ in range(len(visual))]
+    places: list[list[int]] = [list(range(begin)) for _ in range(len(visual))]
+    owners: list[list[int]] = [[-1] * begin for _ in range(len(visual))]  # of each token: a branch, or -1
+    starts = np.zeros(len(branches), np.int64)
+    for number, branch in enumerate(branches):
+        starts[number] = len(rows[branch.scene])
+        rows[branch.scene] += branch.ids
+        places[branch.scene] += range(begin, begin + len(branch.ids))
+        owners[branch.scene] += [number] * len(branch.ids)
+    ids, positions, owner = (
+        torch.from_numpy(_padded(x, fill)).to(device) for x, fill in ((rows, 0), (places, 0), (owners, -2))
+    )
+    embeds = language.embed_tokens(ids)
+    pictured = torch.zeros_like(ids, dtype=torch.bool)
+    pictured[:, :begin] = torch.tensor(prefix_ids, device=device) == model.config.image_token_id
+    embeds = embeds.masked_scatter(pictured[..., None], visual.to(embeds.dtype))
+    seen = (owner[:, :, None] == owner[:, None]) | (owner[:, None] == -1)  # (B, T, T)
+    out = language(
+        inputs_embeds=embeds,
+        attention_mask=seen.tril()[:, None],
+        position_ids=positions,
+        output_hidden_states=True,
+        use_cache=False,
+    )
+    depths = out.hidden_states
+    return States(branches, starts, out.last_hidden_state, depths[len(language.layers) // 2], depths[-2])
 
 
 def token_losses(
-    model: HimtokForConditionalGeneration, groups: list, numbers: torch.Tensor, mask_token_weight: float
+    model: HimtokForConditionalGeneration, states: States, numbers: torch.Tensor, mask_token_weight: float
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Next-token loss: the words' and numbers' sum over the conversations, plus the mask tokens'.
 
@@ -154,27 +166,20 @@ def token_losses(
     """
     numbers, box_start, box_end = numbers[:-2], numbers[-2].item(), numbers[-1].item()
     config = model.config
-    hidden, wanted, weights, inside_box, counted = [], [], [], [], []
     coarse_to_fine = (mask_token_weight / (1 + np.arange(MAX_TOKENS) / 8)).astype(np.float32)
-    for group, states, _, _ in groups:
-        labels = _padded([branch.labels for branch in group], IGNORE)
-        weight = np.ones(labels.shape, np.float32)
-        going_on = np.zeros(labels.shape, bool)
-        for row, branch in enumerate(group):
-            for start, length, _ in branch.runs:
-                weight[row, start : start + length] = coarse_to_fine[:length]
-                going_on[row, start : start + length] = start + length in branch.decisions
-            weight[row, branch.decisions] = DECISION_WEIGHT
-        spoken = (labels != IGNORE).nonzero()  # never the first place of a branch
-        wanted.append(labels[spoken])
-        weights.append(weight[spoken])
-        inside_box.append(_inside_boxes(labels, box_start, box_end)[spoken])
-        counted.append(going_on[spoken])
-        rows, places = _moved([np.stack(spoken)], states.device)
-        hidden.append(states[rows, places - 1])  # the states that what the model says is read from
-    hidden = torch.cat(hidden)
-    parts = wanted, weights, inside_box, counted
-    wanted, weights, inside_box, counted = (_moved(part, hidden.device) for part in parts)
+    labels = _padded([branch.labels for branch in states.branches], IGNORE)
+    weight = np.ones(labels.shape, np.float32)
+    going_on = np.zeros(labels.shape, bool)
+    for row, branch in enumerate(states.branches):
+        for start, length, _ in branch.runs:
+            weight[row, start : start + length] = coarse_to_fine[:length]
+            going_on[row, start : start + length] = start + length in branch.decisions
+        weight[row, branch.decisions] = DECISION_WEIGHT
+    spoken = (labels != IGNORE).nonzero()  # never the first place of a branch
+    parts = labels, weight, _inside_boxes(labels, box_start, box_end), going_on
+    device = states.last.device
+    wanted, weights, inside_box, counted = (torch.from_numpy(part[spoken]).to(device) for part in parts)
+    hidden = states.at(states.last, spoken[0], spoken[1] - 1)  # what the model says is read from these
     logits = model.lm_head(hidden)
     loss = F.cross_entropy(logits, wanted, reduction="none")
     coordinates = (wanted[:, None] == numbers) & inside_box[:, None]
@@ -185,7 +190,7 @@ def token_losses(
         logs = logits[place].log_softmax(-1)[:, numbers]
         loss = loss.index_put((place,), -(spread * logs).sum(-1))
     masks = (wanted >= config.first_mask_id) & (wanted <= config.last_mask_id)
-    conversations = sum(len(group) for group, _, _, _ in groups)
+    conversations = len(states.branches)
     shown = {"words": loss[~masks].sum().item() / conversations}
     if masks.any():
         first = masks & ~masks.roll(1)
@@ -196,7 +201,7 @@ def token_losses(
 
 
 def looking_loss(
-    heads: DenseHeads, groups: list, visual: torch.Tensor, targets: DenseTargets
+    heads: DenseHeads, states: States, visual: torch.Tensor, targets: DenseTargets
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """While it answers, the model should look at what it talks about and know where that ends.
 
@@ -210,60 +215,54 @@ def looking_loss(
     owner, around = targets.owner.numpy(), targets.boxes.numpy()
     seen = np.zeros(len(around) + 2, bool)  # by object; the last two are the background and what is unclear
     seen[owner] = True
-    states, later, scenes, wanted, boxes, lengths = [], [], [], [], [], []
-    for group, _, halfway, below in groups:
-        rows, before = [], []
-        for row, branch in enumerate(group):
-            for start, end, objects in branch.looks:
-                objects = list(objects)
-                if seen[objects].any():
-                    rows += [row] * (end - start)
-                    before += range(start - 1, end - 1)
-                    lengths.append(end - start)
-                    scenes.append(branch.scene)
-                    wanted.append(np.logical_or.reduce(owner[branch.scene] == np.array(objects)[:, None]))
-                    chosen = around[objects]
-                    boxes.append([*chosen[:, :2].min(0), *chosen[:, 2:].max(0)])
-        states.append(_at(halfway, rows, before))
-        later.append(_at(below, rows, before))
+    numbers, before, scenes, wanted, boxes, lengths = [], [], [], [], [], []
+    for number, branch in enumerate(states.branches):
+        for start, end, objects in branch.looks:
+            objects = list(objects)
+            if seen[objects].any():
+                numbers += [number] * (end - start)
+                before += range(start - 1, end - 1)
+                lengths.append(end - start)
+                scenes.append(branch.scene)
+                wanted.append(np.logical_or.reduce(owner[branch.scene] == np.array(objects)[:, None]))
+                chosen = around[objects]
+                boxes.append([*chosen[:, :2].min(0), *chosen[:, 2:].max(0)])
     if not lengths:
         return visual.new_zeros(()), {}
     each = torch.arange(len(lengths), device=device)
     each = each.repeat_interleave(torch.tensor(lengths, device=device), output_size=sum(lengths))
     scenes = torch.tensor(scenes, device=device)[each]
-    wanted = _moved([np.stack(wanted)], device)[each]
+    wanted = torch.from_numpy(np.stack(wanted)).to(device)[each]
     boxes = torch.tensor(np.array(boxes), device=device)[each]
     owners = targets.owner.to(device)[scenes]
-    looking, right = heads.looking(torch.cat(states), visual, scenes, owners, wanted)
-    distance = F.l1_loss(heads.answer_box(torch.cat(later)).sigmoid(), boxes)
+    halfway, below = (states.at(depth, numbers, before) for depth in (states.halfway, states.below))
+    looking, right = heads.looking(halfway, visual, scenes, owners, wanted)
+    distance = F.l1_loss(heads.answer_box(below).sigmoid(), boxes)
     return looking + 5 * distance, {"looks": right, "answer_box_l1": distance.item()}
 
 
-def countdown_loss(heads: DenseHeads, groups: list) -> tuple[torch.Tensor, dict[str, float]]:
+def countdown_loss(heads: DenseHeads, states: States) -> tuple[torch.Tensor, dict[str, float]]:
     """While it draws, the model should know how many mask tokens are left, however many were asked for.
 
     Cross-entropy on the states below the last layer; without it the one token that ends a mask is all that
     teaches to keep a number.
     """
-    states, left = [], []
-    for group, _, _, below in groups:
-        rows, before = [], []
-        for row, branch in enumerate(group):
-            for start, length, _ in branch.runs:
-                rows += [row] * (length + 1)
-                before += range(start - 1, start + length)
-                left += range(length, -1, -1)
-        states.append(_at(below, rows, before))
+    numbers, before, left = [], [], []
+    for number, branch in enumerate(states.branches):
+        for start, length, _ in branch.runs:
+            numbers += [number] * (length + 1)
+            before += range(start - 1, start + length)
+            left += range(length, -1, -1)
     if not left:
-        return groups[0][1].new_zeros(()), {}
-    states = torch.cat(states)
-    scores, wanted = heads.left(states), torch.tensor(left, device=states.device)
+        return states.below.new_zeros(()), {}
+    scores = heads.left(states.at(states.below, numbers, before))
+    wanted = torch.tensor(left, device=scores.device)
     return F.cross_entropy(scores, wanted), {"left": (scores.argmax(1) == wanted).float().mean().item()}
 
 
 def hierarchical_mask_loss(
     model: HimtokForConditionalGeneration,
-    groups: list,
+    states: States,
     masks: torch.Tensor,
     most: int,
     levels: int,
@@ -278,29 +277,23 @@ def hierarchical_mask_loss(
         grained: whether the labels of prefixes are blurred; otherwise they are as sharp as the mask.
     """
     found = [
-        (number, row, start, index)
-        for number, (group, *_) in enumerate(groups)
-        for row, branch in enumerate(group)
+        (number, start, index)
+        for number, branch in enumerate(states.branches)
         for start, length, index in branch.runs
         if length == MAX_TOKENS
     ]
     if not found:
         return masks.new_zeros(())
-    order = torch.randperm(len(found), generator=generator)[:most].tolist()
-    order.sort(key=lambda i: found[i][0])  # as the groups come
-    states = []
-    for number, (_, last, _, _) in enumerate(groups):
-        mine = [found[i] for i in order if found[i][0] == number]
-        rows = [row for _, row, _, _ in mine for _ in range(MAX_TOKENS)]
-        before = [place for _, _, start, _ in mine for place in range(start - 1, start + MAX_TOKENS - 1)]
-        states.append(_at(last, rows, before))
-    states = torch.cat(states).unflatten(0, (len(order), MAX_TOKENS))  # (m, 32, D)
-    target = masks[[found[i][3] for i in order]]
+    chosen = [found[i] for i in torch.randperm(len(found), generator=generator)[:most]]
+    numbers = [number for number, _, _ in chosen for _ in range(MAX_TOKENS)]
+    before = [start - 1 + n for _, start, _ in chosen for n in range(MAX_TOKENS)]
+    said = states.at(states.last, numbers, before).unflatten(0, (len(chosen), MAX_TOKENS))  # (m, 32, D)
+    target = masks[[index for _, _, index in chosen]]
     rows = model.lm_head.weight[model.config.first_mask_id : model.config.last_mask_id + 1]
-    probabilities = (2 * states @ rows.T).softmax(-1)  # the sharpening that decoding uses
+    probabilities = (2 * said @ rows.T).softmax(-1)  # the sharpening that decoding uses
     codes = model.mask_tokenizer.quantize.expectation(probabilities)
-    drawn = sample_levels(generator, len(order) * levels).to(masks.device)
-    lengths = torch.cat([torch.full((len(order),), 32, device=masks.device), drawn])
+    drawn = sample_levels(generator, len(chosen) * levels).to(masks.device)
+    lengths = torch.cat([torch.full((len(chosen),), 32, device=masks.device), drawn])
     target = target.repeat(1 + levels, 1, 1)
     if grained:
         target = grained_labels(target, lengths)

@@ -28,6 +28,7 @@ from himtok_core.training.scene_batches import (
 )
 from himtok_core.training.scene_lmm import Settings, generated_scores, train
 from himtok_core.training.scene_losses import (
+    States,
     branch_hidden_states,
     countdown_loss,
     forget_answers,
@@ -72,8 +73,20 @@ def computed(model: HimtokForConditionalGeneration, batches: ConversationBatches
     say_masks(branches, masks, model)
     with torch.no_grad():
         visual = model.model.get_image_features(normalised(drawn.pixels)).pooler_output
-        groups = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
-    return {"drawn": drawn, "branches": branches, "masks": masks, "visual": visual, "groups": groups}
+        states = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
+    return {"drawn": drawn, "branches": branches, "masks": masks, "visual": visual, "states": states}
+
+
+def of_branch(states: States, depth: torch.Tensor, number: int) -> torch.Tensor:
+    """(tokens of the conversation, D)."""
+    length = len(states.branches[number].ids)
+    return states.at(depth, [number] * length, range(length))
+
+
+def without_masks(states: States) -> States:
+    silent = [branch for branch in states.branches if not branch.runs]
+    kept = [number for number, branch in enumerate(states.branches) if not branch.runs]
+    return replace(states, branches=silent, starts=states.starts[kept])
 
 
 # ---- the run ---------------------------------------------------------------------------------------------
@@ -137,27 +150,23 @@ def rows(folder: Path) -> list[dict]:
 # ---- branches --------------------------------------------------------------------------------------------
 
 
-def test_a_branch_on_the_cache_equals_the_whole_conversation(
+def test_a_branch_beside_others_equals_the_conversation_alone(
     model: HimtokForConditionalGeneration,
     batches: ConversationBatches,
     computed: dict,
 ) -> None:
-    prefix = batches.writer.prefix_ids
-    seen = 0
-    for group, states, halfway, below in computed["groups"]:
-        for row, branch in enumerate(group):
-            values = normalised(computed["drawn"].pixels[branch.scene][None])
-            ids = torch.tensor([prefix + branch.ids])
-            with torch.no_grad():
-                whole = model.model(input_ids=ids, pixel_values=values, output_hidden_states=True)
-            length = len(branch.ids)
-            last = whole.last_hidden_state[0, len(prefix) :]
-            torch.testing.assert_close(states[row, :length], last, rtol=1e-3, atol=1e-3)
-            depths = [depth[0, len(prefix) :] for depth in whole.hidden_states]  # after 0, 1, ... 4 layers
-            torch.testing.assert_close(halfway[row, :length], depths[2], rtol=1e-3, atol=1e-3)
-            torch.testing.assert_close(below[row, :length], depths[3], rtol=1e-3, atol=1e-3)
-            seen += 1
-    assert seen == len(computed["branches"])
+    prefix, states = batches.writer.prefix_ids, computed["states"]
+    for number, branch in enumerate(computed["branches"]):
+        values = normalised(computed["drawn"].pixels[branch.scene][None])
+        ids = torch.tensor([prefix + branch.ids])
+        with torch.no_grad():
+            whole = model.model(input_ids=ids, pixel_values=values, output_hidden_states=True)
+        last = whole.last_hidden_state[0, len(prefix) :]
+        torch.testing.assert_close(of_branch(states, states.last, number), last, rtol=1e-3, atol=1e-3)
+        depths = [depth[0, len(prefix) :] for depth in whole.hidden_states]  # after 0, 1, ... 4 layers
+        for depth, alone in ((states.halfway, depths[2]), (states.below, depths[3])):
+            torch.testing.assert_close(of_branch(states, depth, number), alone, rtol=1e-3, atol=1e-3)
+    assert len({branch.scene for branch in computed["branches"]}) < len(computed["branches"])
 
 
 # ---- losses ----------------------------------------------------------------------------------------------
@@ -170,41 +179,41 @@ def test_words_count_whole_decisions_more_and_mask_tokens_less_and_less(
     numbers = torch.tensor([vocabulary[str(n)] for n in range(1001)])
     tags = [vocabulary["<box>"], vocabulary["</box>"]]
     words, weighted, mask_losses, first_losses, coordinates = 0.0, 0.0, [], [], 0
+    states = computed["states"]
     decisions, end = set(), vocabulary["<|mt_end|>"]
     with torch.no_grad():
         loss, shown = token_losses(
-            model, computed["groups"], torch.cat([numbers, torch.tensor(tags)]), mask_token_weight=0.5
+            model, states, torch.cat([numbers, torch.tensor(tags)]), mask_token_weight=0.5
         )
-        for group, states, _, _ in computed["groups"]:
-            for row, branch in enumerate(group):
-                logs = model.lm_head(states[row]).log_softmax(-1)
-                places = {start + n: n for start, length, _ in branch.runs for n in range(length)}
-                runs = [run for run in branch.runs if sum(run[:2]) in branch.decisions]
-                asked_for = {start + n for start, length, _ in runs for n in range(length)}
-                in_box = False
-                for place, label in enumerate(branch.labels):
-                    if label == IGNORE:
-                        continue
-                    surprise = -logs[place - 1, label].item()
-                    if label in tags:
-                        in_box = label == tags[0]
-                    value = (numbers == label).nonzero().flatten().tolist()
-                    if in_box and value:
-                        away = (torch.arange(1001) - value[0]) / scene_losses.NUMBER_SPREAD
-                        near = torch.exp(-0.5 * away**2)
-                        surprise = -(near / near.sum() @ logs[place - 1, numbers]).item()
-                        coordinates += 1
-                    if place in places:
-                        weighted += 0.5 / (1 + places[place] / 8) * surprise
-                        if place in asked_for:
-                            weighted -= 4 * torch.log1p(-logs[place - 1, end].exp()).item()
-                        mask_losses.append(surprise)
-                        first_losses += [surprise] if places[place] == 0 else []
-                    else:
-                        words += surprise
-                        if place in branch.decisions:
-                            weighted += 3 * surprise
-                            decisions.add(place in {start + length for start, length, _ in branch.runs})
+        for row, branch in enumerate(states.branches):
+            logs = model.lm_head(of_branch(states, states.last, row)).log_softmax(-1)
+            places = {start + n: n for start, length, _ in branch.runs for n in range(length)}
+            runs = [run for run in branch.runs if sum(run[:2]) in branch.decisions]
+            asked_for = {start + n for start, length, _ in runs for n in range(length)}
+            in_box = False
+            for place, label in enumerate(branch.labels):
+                if label == IGNORE:
+                    continue
+                surprise = -logs[place - 1, label].item()
+                if label in tags:
+                    in_box = label == tags[0]
+                value = (numbers == label).nonzero().flatten().tolist()
+                if in_box and value:
+                    away = (torch.arange(1001) - value[0]) / scene_losses.NUMBER_SPREAD
+                    near = torch.exp(-0.5 * away**2)
+                    surprise = -(near / near.sum() @ logs[place - 1, numbers]).item()
+                    coordinates += 1
+                if place in places:
+                    weighted += 0.5 / (1 + places[place] / 8) * surprise
+                    if place in asked_for:
+                        weighted -= 4 * torch.log1p(-logs[place - 1, end].exp()).item()
+                    mask_losses.append(surprise)
+                    first_losses += [surprise] if places[place] == 0 else []
+                else:
+                    words += surprise
+                    if place in branch.decisions:
+                        weighted += 3 * surprise
+                        decisions.add(place in {start + length for start, length, _ in branch.runs})
     count = len(computed["branches"])
     assert decisions == {True, False}, "ends of masks and letters of choices"
     assert coordinates >= 4 and coordinates % 4 == 0 and first_losses
@@ -257,19 +266,19 @@ def test_answers_do_not_read_the_truth_of_what_they_draw(
 def test_mask_loss_teaches_the_states_before_mask_tokens_only(
     model: HimtokForConditionalGeneration, computed: dict
 ) -> None:
-    groups = [(group, states.clone().requires_grad_(), *rest) for group, states, *rest in computed["groups"]]
+    last = computed["states"].last.clone().requires_grad_()
+    states = replace(computed["states"], last=last)
     loss = hierarchical_mask_loss(
-        model, groups, computed["masks"], 100, 2, torch.Generator().manual_seed(0)
+        model, states, computed["masks"], 100, 2, torch.Generator().manual_seed(0)
     )
     loss.backward()
-    for group, states, _, _ in groups:
-        for row, branch in enumerate(group):
-            expected = torch.zeros(states.shape[1], dtype=torch.bool)
-            for start, length, _ in branch.runs:
-                if length == 32:
-                    expected[start - 1 : start + 31] = True
-            taught = torch.zeros_like(states) if states.grad is None else states.grad
-            assert torch.equal(taught[row].abs().sum(-1) > 0, expected)
+    reached = replace(states, last=last.grad)
+    for number, branch in enumerate(states.branches):
+        expected = torch.zeros(len(branch.ids), dtype=torch.bool)
+        for start, length, _ in branch.runs:
+            if length == 32:
+                expected[start - 1 : start + 31] = True
+        assert torch.equal(of_branch(reached, reached.last, number).abs().sum(-1) > 0, expected)
     assert not [name for name, p in model.mask_tokenizer.named_parameters() if p.grad is not None]
     model.zero_grad()
 
@@ -278,18 +287,17 @@ def test_mask_loss_measures_what_soft_decoding_draws(
     model: HimtokForConditionalGeneration, computed: dict
 ) -> None:
     """The complete masks against their labels, and one prefix of each against its blurred label."""
-    tokenizer, config = model.mask_tokenizer, model.config
+    tokenizer, config, states = model.mask_tokenizer, model.config, computed["states"]
     found = []
     with torch.no_grad():
-        for group, states, _, _ in computed["groups"]:
-            for row, branch in enumerate(group):
-                for start, length, index in branch.runs:
-                    if length == 32:
-                        logits = model.lm_head(states[row, start - 1 : start + 31])
-                        logits = logits[:, config.first_mask_id : config.last_mask_id + 1]
-                        found.append(((2 * logits).softmax(-1), computed["masks"][index]))
+        for number, branch in enumerate(states.branches):
+            for start, length, index in branch.runs:
+                if length == 32:
+                    logits = model.lm_head(of_branch(states, states.last, number)[start - 1 : start + 31])
+                    logits = logits[:, config.first_mask_id : config.last_mask_id + 1]
+                    found.append(((2 * logits).softmax(-1), computed["masks"][index]))
         loss = hierarchical_mask_loss(
-            model, computed["groups"], computed["masks"], 2, 1, torch.Generator().manual_seed(5)
+            model, states, computed["masks"], 2, 1, torch.Generator().manual_seed(5)
         )
         generator = torch.Generator().manual_seed(5)
         order = torch.randperm(len(found), generator=generator)[:2].tolist()
@@ -307,58 +315,54 @@ def test_mask_loss_measures_what_soft_decoding_draws(
 def test_without_a_complete_run_there_is_no_mask_loss(
     model: HimtokForConditionalGeneration, computed: dict
 ) -> None:
-    groups = [([branch for branch in group if not branch.runs], *rest) for group, *rest in computed["groups"]]
-    loss = hierarchical_mask_loss(model, groups, computed["masks"], 10, 2, torch.Generator())
+    states = without_masks(computed["states"])
+    loss = hierarchical_mask_loss(model, states, computed["masks"], 10, 2, torch.Generator())
     assert loss.item() == 0
 
 
 def test_counting_down_to_the_end_of_a_mask(heads: DenseHeads, computed: dict) -> None:
     """The states that draw token n of N and the one that ends the mask learn that N - n tokens are left."""
-    groups = [(*rest, below.clone().requires_grad_()) for *rest, below in computed["groups"]]
-    loss, shown = countdown_loss(heads, groups)
+    below = computed["states"].below.clone().requires_grad_()
+    states = replace(computed["states"], below=below)
+    loss, shown = countdown_loss(heads, states)
     loss.backward()
     heads.zero_grad()
     losses, right = [], []
-    for group, _, _, below in groups:
-        for row, branch in enumerate(group):
-            expected = torch.zeros(below.shape[1], dtype=torch.bool)
-            for start, length, _ in branch.runs:
-                expected[start - 1 : start + length] = True
-                with torch.no_grad():
-                    logs = heads.left(below[row, start - 1 : start + length]).log_softmax(-1)
-                for n in range(length + 1):
-                    losses.append(-logs[n, length - n].item())
-                    right.append(logs[n].argmax().item() == length - n)
-            reached = torch.zeros_like(below) if below.grad is None else below.grad
-            assert torch.equal(reached[row].abs().sum(-1) > 0, expected)
+    for number, branch in enumerate(states.branches):
+        expected = torch.zeros(len(branch.ids), dtype=torch.bool)
+        for start, length, _ in branch.runs:
+            expected[start - 1 : start + length] = True
+            with torch.no_grad():
+                drawing = of_branch(states, below, number)[start - 1 : start + length]
+                logs = heads.left(drawing).log_softmax(-1)
+            for n in range(length + 1):
+                losses.append(-logs[n, length - n].item())
+                right.append(logs[n].argmax().item() == length - n)
+        assert torch.equal(of_branch(states, below.grad, number).abs().sum(-1) > 0, expected)
     assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-4)
     assert shown["left"] == pytest.approx(sum(right) / len(right), abs=1e-6)
-    silent = [([branch for branch in group if not branch.runs], *rest) for group, *rest in computed["groups"]]
-    assert countdown_loss(heads, silent) == (0, {})
+    assert countdown_loss(heads, without_masks(computed["states"])) == (0, {})
 
 
 def test_looking_counts_the_words_of_answers_about_objects(
     model: HimtokForConditionalGeneration, heads: DenseHeads, computed: dict
 ) -> None:
     targets = computed["drawn"].targets
-    groups = [
-        (group, states, halfway.clone().requires_grad_(), below.clone().requires_grad_())
-        for group, states, halfway, below in computed["groups"]
-    ]
-    loss, shown = looking_loss(heads, groups, computed["visual"], targets)
+    states = computed["states"]
+    halfway, below = states.halfway.clone().requires_grad_(), states.below.clone().requires_grad_()
+    states = replace(states, halfway=halfway, below=below)
+    loss, shown = looking_loss(heads, states, computed["visual"], targets)
     assert loss.item() > 0 and 0 <= shown["looks"] <= 1 and 0 <= shown["answer_box_l1"] <= 1
     loss.backward()
     heads.zero_grad()
-    for group, _, halfway, below in groups:
-        for row, branch in enumerate(group):
-            expected = torch.zeros(halfway.shape[1], dtype=torch.bool)
-            for start, end, _ in branch.looks:
-                expected[start - 1 : end - 1] = True
-            for states in (halfway, below):
-                reached = torch.zeros_like(states) if states.grad is None else states.grad
-                assert torch.equal(reached[row].abs().sum(-1) > 0, expected)
+    for number, branch in enumerate(states.branches):
+        expected = torch.zeros(len(branch.ids), dtype=torch.bool)
+        for start, end, _ in branch.looks:
+            expected[start - 1 : end - 1] = True
+        for depth in (halfway, below):
+            assert torch.equal(of_branch(states, depth.grad, number).abs().sum(-1) > 0, expected)
     nothing = replace(targets, owner=torch.full_like(targets.owner, -1))
-    assert looking_loss(heads, groups, computed["visual"], nothing)[0].item() == 0
+    assert looking_loss(heads, states, computed["visual"], nothing)[0].item() == 0
 
 
 def test_the_box_of_an_answer_goes_around_all_its_objects(
@@ -373,7 +377,8 @@ def test_the_box_of_an_answer_goes_around_all_its_objects(
     x0, y0 = targets.boxes[:2, :2].amin(0)
     x1, y1 = targets.boxes[:2, 2:].amax(0)
     heads.answer_box.bias.data = torch.logit(torch.stack([x0, y0, x1, y1]), eps=1e-6)
-    _, shown = looking_loss(heads, [([branch], ones, ones, ones)], computed["visual"], targets)
+    states = States([branch], np.array([0]), ones, ones, ones)
+    _, shown = looking_loss(heads, states, computed["visual"], targets)
     assert shown["answer_box_l1"] < 1e-4
 
 
