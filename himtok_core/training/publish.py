@@ -39,7 +39,7 @@ def publish(run: Path, target: Path, world: World, mask_tokenizer: Path | None =
         newer = MaskTokenizer.from_pretrained(mask_tokenizer, dtype=torch.float16)
         if not torch.equal(newer.quantize.codebook(), model.mask_tokenizer.quantize.codebook()):
             raise CheckpointError(f"{mask_tokenizer} has other codes than {run}: train with it first")
-        model.mask_tokenizer, model.config.mask_tokenizer_config = newer, newer.config
+        model.mask_tokenizer.load_state_dict(newer.state_dict())
     model.generation_config.do_sample = False
     model.config.mask_tokenizer_config._name_or_path = ""  # where it lay while it was trained
     model.save_pretrained(target)

@@ -5,7 +5,6 @@ says after a while without quantising, follow it as moving averages, and start a
 use.
 """
 
-import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import torch.nn.functional as F
 
 from ..data.scenes import HELD_OUT_SEED
 from ..data.world import WORLDS
-from ..errors import DataError
 from ..mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
 from .command import run_recipe
 from .losses import mask_loss
@@ -45,8 +43,7 @@ class Settings:
     clock.
 
     From step `codes_fixed_from` on the encoder and the codebook stand still and only the decoder learns: the
-    language model can begin with the codes while the drawing goes on improving. `decoder_layers` gives the
-    decoder of `init` more layers, which begin as doing nothing.
+    language model can begin with the codes while the drawing goes on improving.
     """
 
     init: str | None = None
@@ -62,29 +59,8 @@ class Settings:
     ema: float = 0.99
     restart_every: int = 20
     codes_fixed_from: int | None = None
-    decoder_layers: int | None = None
     photo_masks: str | None = None
     world: str = "mini"
-
-
-def deepened(model: MaskTokenizer, layers: int) -> MaskTokenizer:
-    """A mask tokenizer that draws the same with so many decoder layers: the new ones pass on what they get.
-
-    Raises:
-        DataError: if it has more layers already.
-    """
-    had = model.config.decoder_layers
-    if layers < had:
-        raise DataError(f"the decoder has {had} layers already: --decoder-layers must be {had} or more")
-    config = copy.deepcopy(model.config)
-    config.decoder_layers = layers
-    deeper = MaskTokenizer(config)
-    deeper.load_state_dict({**deeper.state_dict(), **model.state_dict()})
-    for block in deeper.decoder.transformer[had:]:
-        for last in (block.attn.out_proj, block.mlp.c_proj):
-            torch.nn.init.zeros_(last.weight)
-            torch.nn.init.zeros_(last.bias)
-    return deeper
 
 
 class CodebookTracker:
@@ -156,10 +132,7 @@ def train(
     run = RunFolder(folder, asdict(settings), minutes)
     torch.manual_seed(settings.seed)
     if settings.init:
-        model = MaskTokenizer.from_pretrained(settings.init, dtype=torch.float32)
-        if settings.decoder_layers is not None:
-            model = deepened(model, settings.decoder_layers)
-        model = model.to(device)
+        model = MaskTokenizer.from_pretrained(settings.init, dtype=torch.float32).to(device)
     else:
         model = MaskTokenizer(config or SIZES[settings.world].mask_tokenizer).to(device)
     model.quantize.requires_grad_(False)  # follows by moving averages instead
@@ -249,7 +222,6 @@ def main(argv: list[str]) -> int:
         "seed": {"help": "of weights and batches"},
         "photo_masks": {"help": "JSON file of masks to mix in"},
         "world": {"help": "what scenes are made of", "choices": sorted(WORLDS)},
-        "decoder_layers": {"help": "of the decoder, more than that of --init has", "type": int},
         "codes_fixed_from": {"help": "step from which only the decoder learns", "type": int},
     }
     return run_recipe("tokenizer", __doc__.splitlines()[0], Settings, train, flags, argv)

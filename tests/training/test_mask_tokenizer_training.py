@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from himtok_core.data.scenes import HELD_OUT_SEED, World, make_scene
-from himtok_core.errors import DataError
 from himtok_core.geometry import mask_to_rle, stretch_mask
 from himtok_core.mask_tokenizer import MaskTokenizer
 from himtok_core.training import tokenizer
 from himtok_core.training.mask_data import MaskBatches, load_photo_masks, scene_masks
-from himtok_core.training.tokenizer import CodebookTracker, Settings, deepened, kmeans, score, train
+from himtok_core.training.tokenizer import CodebookTracker, Settings, kmeans, score, train
 
 from .conftest import Killed, Pace, assert_same, load_state, small_mask_config
 
@@ -86,25 +85,6 @@ def test_a_run_goes_on_from_a_trained_tokenizer(tmp_path: Path, mask_tokenizer: 
 
 
 # ---- batches ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("few_held_out")
-def test_a_deeper_decoder_begins_as_the_one_it_grew_from(
-    tmp_path: Path, mask_tokenizer: MaskTokenizer
-) -> None:
-    deeper = deepened(mask_tokenizer, 3).eval()
-    masks = (torch.rand(5, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.5).float()
-    tokens = mask_tokenizer.encode(masks)
-    assert len(deeper.decoder.transformer) == 3 and torch.equal(deeper.encode(masks), tokens)
-    torch.testing.assert_close(deeper.decode(tokens), mask_tokenizer.decode(tokens))
-
-    mask_tokenizer.save_pretrained(tmp_path / "old")
-    settings = replace(SMALL, init=str(tmp_path / "old"), decoder_layers=3, codes_fixed_from=0, steps=2)
-    trained = train(settings, tmp_path / "run")
-    assert torch.equal(trained.encode(masks), tokens), "the codes stood still"
-    assert trained.decoder.transformer[2].mlp.c_proj.weight.abs().max() > 0, "the new layer has learned"
-    with pytest.raises(DataError, match="1 layers already"):
-        deepened(mask_tokenizer, 0)
 
 
 def test_masks_of_a_scene_are_its_objects_and_a_union(world: World) -> None:
