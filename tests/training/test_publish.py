@@ -10,7 +10,9 @@ from safetensors import safe_open
 
 from himtok_core.chat import load
 from himtok_core.data.scenes import World
-from himtok_core.lmm import HimtokProcessor
+from himtok_core.errors import CheckpointError
+from himtok_core.lmm import HimtokForConditionalGeneration, HimtokProcessor
+from himtok_core.mask_tokenizer import MaskTokenizer
 from himtok_core.training import publish
 from himtok_core.training.mini import build_config, build_model
 from himtok_core.training.scene_batches import world_names
@@ -47,6 +49,26 @@ def test_a_published_run_can_be_asked(folder: Path, world: World, capsys: pytest
     assert not chat.model.generation_config.do_sample
     reply = chat.start(picture()).ask("Segment <ref>red apple</ref>.", max_new_tokens=3)
     assert reply.size == (40, 30) and reply.timing.new_tokens <= 3
+
+
+def test_a_decoder_that_has_learned_on_ships_if_its_codes_are_the_same(folder: Path, world: World) -> None:
+    masks, newer = (load_masks(folder / "run" / "model") for _ in range(2))
+    torch.nn.init.normal_(newer.decoder.transformer[-1].mlp.c_proj.weight)
+    newer.save_pretrained(folder / "newer")
+    publish.publish(folder / "run", folder / "redrawn", world, folder / "newer")
+    shipped, tokens = load_masks(folder / "redrawn").float(), torch.arange(32)[None]
+    torch.testing.assert_close(shipped.decode(tokens), newer.decode(tokens), rtol=0, atol=0.002)
+    assert (shipped.decode(tokens) - masks.decode(tokens)).abs().max() > 0.005
+
+    newer.quantize.embedding.weight.data[7] *= -1
+    newer.save_pretrained(folder / "newer")
+    with pytest.raises(CheckpointError, match="other codes"):
+        publish.publish(folder / "run", folder / "never", world, folder / "newer")
+    assert not (folder / "never").exists()
+
+
+def load_masks(model: Path) -> MaskTokenizer:
+    return HimtokForConditionalGeneration.from_pretrained(model).mask_tokenizer.eval()
 
 
 def picture() -> Image.Image:
