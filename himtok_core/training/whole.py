@@ -63,11 +63,7 @@ def parts_of(folder: Path, world: str, seed: int, minutes: float, gpu: bool) -> 
         Part(
             "everything",
             scene_lmm.train,
-            replace(
-                scene,
-                init=str(folder / "boxes"),
-                schedule_minutes=0.4 * minutes,
-            ),
+            replace(scene, init=str(folder / "boxes"), schedule_minutes=0.4 * minutes),
         ),
     ]
 
