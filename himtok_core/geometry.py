@@ -52,12 +52,40 @@ def stretch_mask(mask: np.ndarray, side: int) -> np.ndarray:
     This is what the tokenizer is trained on, as in the reference implementation: 256 grey levels, bicubic,
     the aspect ratio is lost.
     """
+    return stretch_mask_to_bytes(mask, side).astype(np.float32) / 255
+
+
+def stretch_mask_to_bytes(mask: np.ndarray, side: int) -> np.ndarray:
+    """The 256 grey levels of `stretch_mask`: uint8 [side, side], 0..255."""
     _check_mask(mask)
+    # Only then is a part stretched exactly as it is within the whole: cells are exact fractions of the mask,
+    # and Pillow begins with the rows (a mask like a line it begins with the columns).
+    if mask.dtype == bool and side.bit_count() == 1 and mask.shape[0] <= 100 * mask.shape[1]:
+        return _stretched_around(mask, side)
     # Written so that NaN fails too.
     if not (mask.min() >= 0 and mask.max() <= 1):
         raise MaskError(f"A mask lies in 0..1, but this one reaches from {mask.min()} to {mask.max()}.")
     grey = Image.fromarray(np.rint(mask.astype(np.float32) * 255).astype(np.uint8))
-    return np.asarray(grey.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    return np.asarray(grey.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def _stretched_around(mask: np.ndarray, side: int) -> np.ndarray:
+    """A bool mask, stretched where there is anything to see: most masks are small, and resizing is slow."""
+    stretched = np.zeros((side, side), np.uint8)
+    box = box_of_mask(mask)
+    if box is None:
+        return stretched
+    spans = []  # on each axis, the cells that the box and the bicubic filter's two pixels around it reach
+    for low, high, pixels in ((box[0], box[2], mask.shape[1]), (box[1], box[3], mask.shape[0])):
+        reach = 2 * max(1.0, pixels / side) + 1  # in pixels of the mask
+        first = max(0, math.floor((low - reach) * side / pixels))
+        last = min(side, math.ceil((high + reach) * side / pixels))
+        spans.append((first, last, first * pixels / side, last * pixels / side))
+    (x0, x1, left, right), (y0, y1, top, bottom) = spans
+    grey = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
+    part = grey.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, (left, top, right, bottom))
+    stretched[y0:y1, x0:x1] = np.asarray(part)
+    return stretched
 
 
 def box_of_mask(mask: np.ndarray) -> tuple[int, int, int, int] | None:

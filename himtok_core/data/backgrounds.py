@@ -95,9 +95,11 @@ def _choose_rich(
 def paint(background: Background, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H, W, 3] for a picture of (width, height) pixels."""
     width, height = size
-    share = np.broadcast_to(_share_of_second(background, size), (height, width))[..., None]
-    pixels = background.first * (1 - share) + background.second * share
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    share = np.broadcast_to(_share_of_second(background, size), (height, width))
+    pixels = np.empty((height, width, 3), np.uint8)
+    for channel, (first, second) in enumerate(zip(background.first, background.second, strict=True)):
+        pixels[..., channel] = np.clip(first * (1 - share) + second * share, 0, 255)
+    return pixels
 
 
 def _share_of_second(background: Background, size: tuple[int, int]) -> np.ndarray:

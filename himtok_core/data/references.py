@@ -6,12 +6,15 @@ How the phrase is put into a question is `questions`' work.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from . import words
 from .scenes import Scene, SceneObject
 
 # How far apart things must be, as a fraction of the picture's side, before their order is asked about.
 CLEAR_GAP = 0.07
+# A conversation asks for the same phrases many times over.
+_once_a_scene = lru_cache(maxsize=32)
 _SIDES = ((0, "left", "right", "on the", "far"), (1, "top", "bottom", "at the", "very"))
 
 
@@ -34,6 +37,7 @@ def answers_to(item: SceneObject, phrase: str) -> bool:
     return any(name == phrase or name.endswith(f" {phrase}") for name in names)
 
 
+@_once_a_scene
 def matching(scene: Scene, phrase: str) -> tuple[int, ...]:
     """Indices of the objects that may be meant by a name."""
     return tuple(i for i, item in enumerate(scene.objects) if answers_to(item, phrase))
@@ -44,11 +48,13 @@ def is_absent(scene: Scene, phrase: str) -> bool:
     return not any(answers_to(item, phrase) or phrase.endswith(f" {item.name}") for item in scene.objects)
 
 
+@_once_a_scene
 def by_name(scene: Scene) -> list[Reference]:
     """Names that one object has: "lemon", "blue circle"."""
     return [Reference(item.name, (i,)) for i, item in enumerate(scene.objects) if _only(scene, item.name)]
 
 
+@_once_a_scene
 def by_synonym(scene: Scene) -> list[Reference]:
     """Further names: "automobile" for a car."""
     return [
@@ -59,6 +65,7 @@ def by_synonym(scene: Scene) -> list[Reference]:
     ]
 
 
+@_once_a_scene
 def by_colour_or_shape(scene: Scene) -> list[Reference]:
     """Plain figures by half of their name: "circle", "red shape"; "red one" where all objects are figures.
 
@@ -92,6 +99,7 @@ def _by_texture(scene: Scene, figures: list[int]) -> list[Reference]:
     return found
 
 
+@_once_a_scene
 def by_position(scene: Scene) -> list[Reference]:
     """The outermost of several: "left panda", "panda at the top", "leftmost object"."""
     found = []
@@ -107,6 +115,7 @@ def by_position(scene: Scene) -> list[Reference]:
     return found
 
 
+@_once_a_scene
 def by_ordinal(scene: Scene) -> list[Reference]:
     """ "second lemon from the left"."""
     found = []
@@ -123,6 +132,7 @@ def by_ordinal(scene: Scene) -> list[Reference]:
     return found
 
 
+@_once_a_scene
 def by_relation(scene: Scene) -> list[Reference]:
     """ "lemon left of the cat", "object above the star", "star next to the car".
 
@@ -142,6 +152,7 @@ def by_relation(scene: Scene) -> list[Reference]:
     return needed or easy
 
 
+@_once_a_scene
 def by_size(scene: Scene) -> list[Reference]:
     """ "largest lemon", "smaller star", "biggest object"."""
     found = []
@@ -157,6 +168,7 @@ def by_size(scene: Scene) -> list[Reference]:
     return found
 
 
+@_once_a_scene
 def all_of_a_kind(scene: Scene) -> list[Reference]:
     """ "all lemons", "all circles", "all red shapes", "all objects"."""
     found = [Reference(f"all {words.plural(name)}", tuple(members)) for name, members in _groups(scene)]

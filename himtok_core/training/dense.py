@@ -44,7 +44,7 @@ class DenseHeads(nn.Module):
 
     def forward(
         self, visual: torch.Tensor, targets: DenseTargets, embedding: torch.Tensor, codes: torch.Tensor | None
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """-> total loss and the parts of it that are worth a look.
 
         Args:
@@ -62,41 +62,42 @@ class DenseHeads(nn.Module):
         box = F.l1_loss(self.box(flat[inside]).sigmoid(), targets.boxes[mine])
         shape = F.binary_cross_entropy_with_logits(self.shape(flat[inside]), targets.shapes[mine].flatten(1))
         loss = name + 5 * box + 2 * shape
-        shown = {"names": right.item(), "box_l1": box.item(), "shape": shape.item()}
+        shown = {"names": right, "box_l1": box.detach(), "shape": shape.detach()}
         if codes is not None:
             drawn = self.codes(flat[inside]).unflatten(1, codes.shape[1:])
             distance = (1 - F.cosine_similarity(drawn, codes[mine], dim=-1)).mean()
             loss = loss + distance
-            shown["codes"] = distance.item()
+            shown["codes"] = distance.detach()
         return loss, shown
 
     def looking(
         self,
         states: torch.Tensor,
         visual: torch.Tensor,
-        scenes: torch.Tensor,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
         owner: torch.Tensor,
         wanted: torch.Tensor,
-    ) -> tuple[torch.Tensor, float]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """How well the language model's states, halfway up, point at the patches of what they talk about.
 
         Args:
-            states: (N, D). visual: (B, P, D) visual tokens. scenes: int64 (N,), each state's picture.
-            owner: int64 (N, P), as in DenseTargets.
+            states: (B, T, D). visual: (B, P, D) visual tokens.
+            rows, columns: int64 (N,), the states that look.
+            owner: int64 (B, P), as in DenseTargets.
             wanted: bool (N, P), the patches of the right objects; no row may be empty.
 
         Returns:
             Mean of -log(share of attention on the right patches); how often the best patch is a right one.
         """
-        # One product with the patches of all pictures: ten times quicker than handing out a copy of its
-        # picture to every state.
-        scores = (self.look(states) @ visual.flatten(0, 1).T).unflatten(1, visual.shape[:2])  # (N, B, P)
-        own = scenes[:, None, None].expand(-1, 1, visual.shape[1])
-        scores = scores.gather(1, own)[:, 0].float() * states.shape[-1] ** -0.5  # (N, P)
-        scores = scores.masked_fill((owner == -2) & ~wanted, -torch.inf)
+        # All states of a row with the patches of its picture: far quicker than handing out a copy of its
+        # picture to every state that looks.
+        scores = (self.look(states) @ visual.mT)[rows, columns]  # (N, P)
+        scores = scores.float() * states.shape[-1] ** -0.5
+        scores = scores.masked_fill((owner == -2)[rows] & ~wanted, -torch.inf)
         inside = scores.masked_fill(~wanted, -torch.inf).logsumexp(1)
         right = wanted.gather(1, scores.argmax(1, keepdim=True)).float().mean()
-        return (scores.logsumexp(1) - inside).mean(), right.item()
+        return (scores.logsumexp(1) - inside).mean(), right.detach()
 
     def _weights(self, logits: torch.Tensor) -> torch.Tensor:
         weights = torch.ones_like(logits[0])

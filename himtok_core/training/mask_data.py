@@ -10,24 +10,24 @@ from ..data.odd_masks import odd_mask
 from ..data.photo_masks import read_photo_masks
 from ..data.scenes import objects_of
 from ..data.world import World
-from ..geometry import stretch_mask
+from ..geometry import stretch_mask_to_bytes
 
 ODD_SHARE = 0.2  # of a batch, in the full world
 
 
 def scene_masks(seed: int, world: World, size: int) -> list[np.ndarray]:
-    """Each object's mask of one scene and, of several, a random union: float32 [size, size] each."""
+    """Each object's mask of one scene and, of several, a random union: uint8 [size, size], 0..255, each."""
     masks = [item.mask for item in objects_of(make_layout(seed, world))]  # nobody looks at the picture
     if len(masks) > 1:
         rng = np.random.default_rng([seed, 1])
         chosen = rng.permutation(len(masks))[: rng.integers(2, len(masks) + 1)]
         masks.append(np.logical_or.reduce([masks[i] for i in chosen]))
-    return [stretch_mask(mask, size) for mask in masks]
+    return [stretch_mask_to_bytes(mask, size) for mask in masks]
 
 
 def load_photo_masks(path: Path, size: int) -> np.ndarray:
-    """The masks of a file that are for training -> float32 [N, size, size]."""
-    return np.stack([stretch_mask(mask, size) for mask in read_photo_masks(path, held_out=False)])
+    """The masks of a file that are for training -> uint8 [N, size, size], 0..255."""
+    return np.stack([stretch_mask_to_bytes(mask, size) for mask in read_photo_masks(path, held_out=False)])
 
 
 class MaskBatches:
@@ -35,7 +35,7 @@ class MaskBatches:
 
     Args:
         world: what scenes are made of; shapes that they hardly have are mixed in.
-            photo_masks: float32 [N, S, S] mixed in, or None.
+            photo_masks: uint8 [N, S, S] mixed in, or None.
         photo_share: part of a batch that is drawn from `photo_masks`.
     """
 
@@ -54,7 +54,7 @@ class MaskBatches:
         self.photos = 0 if photo_masks is None else round(photo_share * batch)
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """-> masks (B, S, S), prefix lengths int (B,).
+        """-> masks uint8 (B, S, S), 0..255, prefix lengths int (B,).
 
         Most masks keep all 32 tokens, three of twenty a log-uniform number of them. Every mask is flipped
         and transposed at random; a photograph's mask is moved and scaled as well, for they are few.
@@ -64,7 +64,7 @@ class MaskBatches:
         drawn = self.batch - self.photos - self.odd
         while len(masks) < drawn:
             masks += scene_masks(int(rng.integers(2**29)), self.world, self.size)
-        masks = masks[:drawn] + [stretch_mask(odd_mask(rng), self.size) for _ in range(self.odd)]
+        masks = masks[:drawn] + [stretch_mask_to_bytes(odd_mask(rng), self.size) for _ in range(self.odd)]
         for index in rng.integers(0, len(self.photo_masks) if self.photos else 1, self.photos):
             masks.append(_moved(rng, self.photo_masks[index]))
         masks = [_turned(rng, mask) for mask in masks]
@@ -84,4 +84,5 @@ def _moved(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     side = int(rng.uniform(0.5, 1) * size)
     y, x = rng.integers(0, size - side + 1, 2)
     window = mask[y : y + side, x : x + side]
-    return stretch_mask(window > 0.5, size) if window.sum() > 0.03 * side * side else mask
+    window = window > 127
+    return stretch_mask_to_bytes(window, size) if window.mean() > 0.03 else mask

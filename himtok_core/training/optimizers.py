@@ -104,14 +104,15 @@ def native_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def quick_products() -> Iterator[None]:
-    """On a processor that multiplies bfloat16 natively, networks compute in it; weights stay float32.
+    """Where bfloat16 is multiplied natively, networks compute in it; weights stay float32.
 
-    What that is worth, `benchmarks/train.py` measures. Attention goes the plain way there, since the backward
-    pass of the processor's fused one takes three times as long in bfloat16 as in float32.
+    What that is worth, `benchmarks/train.py` measures. On a processor attention goes the plain way, since the
+    backward pass of its fused one takes three times as long in bfloat16 as in float32.
     """
     device = training_device()
     with ExitStack() as stack:
-        if device.type == "cpu" and native_bfloat16(device):
-            stack.enter_context(torch.autocast("cpu", torch.bfloat16))
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if native_bfloat16(device):
+            stack.enter_context(torch.autocast(device.type, torch.bfloat16))
+            if device.type == "cpu":
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield

@@ -129,6 +129,8 @@ class RunFolder:
         if self.waited:
             row["waiting"] = round(self.waited / max(now - self.waited_since, 1e-6), 3)
             self.waited, self.waited_since = 0.0, now
+        if torch.cuda.is_available():  # at most so far: whether a larger batch would fit
+            row["gpu_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
         row = {"seconds": round(self.seconds, 1), **row}
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

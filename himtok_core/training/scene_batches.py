@@ -1,27 +1,26 @@
-"""Scenes -> tensors: what the model sees, what each patch shows, and token ids of questions and answers.
+"""Scenes -> tensors: what the model sees, what each patch shows, and what is asked and answered.
 
 Everything here can be made by other processes than the one that learns, and is sent to it: pictures and masks
-are bytes, a quarter of what floats would take. The one thing that it lacks are the tokens of masks.
+are bytes, a quarter of what floats would take.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from .. import markup
 from ..data.follow_ups import MOST_TURNS, converse
-from ..data.mask_questions import MAX_TOKENS, WAYS
-from ..data.questions import MASK, Question
 from ..data.scenes import Scene, World, make_scene
-from ..geometry import stretch_mask
+from ..geometry import stretch_mask_to_bytes
 from ..images import IMAGENET_MEAN, IMAGENET_STD, tile_picture
 from ..lmm import HimtokProcessor
+from .batch import Batch
+from .branches import Branch, QuestionWriter
+from .packing import Packed, pack
 
 SHAPE_SIDE = 16  # side of the coarse masks that patches learn to draw
-IGNORE = -100
 
 
 def world_names(world: World) -> tuple[str, ...]:
@@ -30,7 +29,7 @@ def world_names(world: World) -> tuple[str, ...]:
 
 
 @dataclass
-class DenseTargets:
+class DenseTargets(Batch):
     """What the patches of a batch of pictures show.
 
     Attributes:
@@ -46,10 +45,6 @@ class DenseTargets:
     boxes: torch.Tensor
     shapes: torch.Tensor
     masks: torch.Tensor
-
-    def to(self, device: torch.device) -> "DenseTargets":
-        """The same on a device."""
-        return DenseTargets(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def dense_targets(scenes: list[Scene], names: dict[str, int], grid: int, mask_size: int) -> DenseTargets:
@@ -70,10 +65,9 @@ def dense_targets(scenes: list[Scene], names: dict[str, int], grid: int, mask_si
         for item in scene.objects:
             kinds.append(names[item.name])
             boxes.append(np.array(item.box) / (width, height, width, height))
-            masks.append(stretch_mask(item.mask, mask_size))
+            masks.append(stretch_mask_to_bytes(item.mask, mask_size))
     masks = torch.from_numpy(np.stack(masks))
-    shapes = torch.nn.functional.interpolate(masks[:, None], (SHAPE_SIDE, SHAPE_SIDE), mode="area")[:, 0]
-    masks = as_bytes(masks)
+    shapes = F.interpolate(as_shares(masks)[:, None], (SHAPE_SIDE, SHAPE_SIDE), mode="area")[:, 0]
     return DenseTargets(
         torch.from_numpy(np.stack(owner)),
         torch.tensor(kinds),
@@ -83,13 +77,8 @@ def dense_targets(scenes: list[Scene], names: dict[str, int], grid: int, mask_si
     )
 
 
-def as_bytes(masks: torch.Tensor) -> torch.Tensor:
-    """Masks of `stretch_mask`, which has 256 levels: float 0..1 -> uint8 0..255 of the same shape."""
-    return (255 * masks).round().to(torch.uint8)
-
-
 def as_shares(masks: torch.Tensor) -> torch.Tensor:
-    """What `as_bytes` was given."""
+    """Masks of `stretch_mask_to_bytes` as the mask tokenizer takes them: uint8 -> float 0..1."""
     return masks.float() / 255
 
 
@@ -131,134 +120,31 @@ class PatchBatches:
 
 
 @dataclass
-class Branch:
-    """One conversation about a scene, after the part that all conversations about it share.
+class Asked:
+    """What is asked about a batch of scenes.
 
     Attributes:
-        scene: its index in the batch.
-        ids: token ids.
-        labels: the same where the model speaks, IGNORE elsewhere.
-        runs: (place of the first mask token, number of tokens, index of the mask) of each run of the answers.
-        shown: the same of each run of the questions.
-        looks: (first place, place after the last, objects) of each answer that is about certain objects, of
-            each part of a list, and of the tokens from the ninth on of each mask in a question.
-        decisions: places of the tokens that alone are an answer: the end of a mask of so many tokens, and the
-            beginnings in DECIDING.
+        branches: the conversations. masks: uint8 (M, S, S), 0..255, that they refer to.
     """
 
-    scene: int
-    ids: list[int]
-    labels: list[int]
-    runs: list[tuple[int, int, int]]
-    shown: list[tuple[int, int, int]]
-    looks: list[tuple[int, int, tuple[int, ...]]]
-    decisions: list[int]
-
-    def say(self, tokens: list[list[int]]) -> None:
-        """Put the tokens of every mask, ids of the vocabulary by index of the mask, where they belong."""
-        for start, length, index in self.runs + self.shown:
-            self.ids[start : start + length] = tokens[index][:length]
-        for start, length, index in self.runs:
-            self.labels[start : start + length] = tokens[index][:length]
-
-
-COARSE = 8  # tokens of a question's mask after which the model should know where it lies
-# Answers to these are about the picture as a whole.
-NOT_POINTING = ("absent", "describe", "yes_no")
-# Tokens at an answer's beginning that decide it: the letter, "There are 3", and "There" or "The" to what may
-# or may not be there. Both weigh the same: a model that hears more of denials denies what it sees.
-MAYBE_ABSENT = ("absent", "box", "segment_then_box", *WAYS)
-DECIDING = {"mask_perception": 1, "count": 4, "how_many_of_them": 4, **dict.fromkeys(MAYBE_ABSENT, 1)}
-
-
-class QuestionWriter:
-    """Questions -> token ids, in the words of the chat template."""
-
-    def __init__(self, processor: HimtokProcessor):
-        self.processor = processor
-        self.tokenizer = processor.tokenizer
-        picture = [{"type": "image"}, {"type": "text", "text": "@question@"}]
-        text = processor.apply_chat_template(
-            [{"role": "user", "content": picture}], add_generation_prompt=True
-        )
-        text = text.replace("<IMG_CONTEXT>", processor.picture_text(1), 1)
-        before, self.after_question = text.split("@question@")
-        self.prefix_ids: list[int] = self._ids(before)
-        self.first_mask_id = self.tokenizer.convert_tokens_to_ids("<|mt_0|>")
-
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def branch(self, scene: int, first_object: int, turns: list[tuple[Question, int]]) -> Branch:
-        """One conversation; wherever it has a token of a mask, `<|mt_0|>` stands until `Branch.say`.
-
-        Args:
-            scene: its index in the batch. first_object: the index in the batch of the scene's first object.
-            turns: questions, and where the masks of each begin among those of the batch: first the ones that
-                it shows, then its answer's.
-        """
-        branch = Branch(scene, [], [], [], [], [], [])
-        for number, (question, mask) in enumerate(turns):
-            objects = tuple(first_object + i for i in question.target)
-            opening = "\n<|im_start|>user\n" if number else ""
-            lengths = [MAX_TOKENS] * len(question.prompt_masks)
-            asked = self._ids(opening + fill(question.prompt, lengths) + self.after_question)
-            for start, length in self._runs(asked, lengths, len(branch.ids)):
-                branch.shown.append((start, length, mask))
-                mask += 1
-                if objects:
-                    branch.looks.append((start + COARSE + 1, start + length + 1, objects))
-            branch.ids += asked
-            branch.labels += [IGNORE] * len(asked)
-            lengths = [question.mask_tokens or MAX_TOKENS] * len(question.answer_masks)
-            answer = self._ids(fill(question.answer, lengths) + "<|im_end|>")
-            begin, ends = len(branch.ids), []  # of the answer, and of its masks
-            for start, length in self._runs(answer, lengths, begin):
-                branch.runs.append((start, length, mask))
-                mask += 1
-                ends.append(start + length)
-            if question.mask_tokens is not None:
-                branch.decisions += ends
-            branch.decisions += range(begin, begin + DECIDING.get(question.kind, 0))
-            if len(ends) == len(objects) > 1:  # a list: what leads to a mask is about that object alone
-                begins = [begin, *(end + 1 for end in ends[:-1])]
-                parts = zip(begins, ends, objects, strict=True)
-                branch.looks += [(first, end + 1, (item,)) for first, end, item in parts]
-            elif objects and question.kind not in NOT_POINTING:
-                branch.looks.append((begin, begin + len(answer), objects))
-            branch.ids += answer
-            branch.labels += answer
-        return branch
-
-    def _runs(self, ids: list[int], lengths: list[int], offset: int) -> Iterator[tuple[int, int]]:
-        """(place of the first token plus `offset`, number of tokens) of each run in a text's ids."""
-        place = 0
-        for length in lengths:
-            place = ids.index(self.first_mask_id, place)
-            yield offset + place, length
-            place += length
-
-
-def fill(text: str, lengths: list[int]) -> str:
-    """Put mask runs of so many `<|mt_0|>` where `<mask>` stands."""
-    for length in lengths:
-        text = text.replace(MASK, markup.mask_run([0] * length), 1)
-    return text
+    scenes: list[Scene]
+    branches: list[Branch]
+    masks: torch.Tensor
 
 
 @dataclass
-class Drawn:
-    """A batch of scenes and the conversations about them.
+class Drawn(Batch):
+    """A batch to learn from.
 
     Attributes:
         pixels, targets: as of `PatchBatches`.
-        branches: the conversations, still without the tokens of their masks.
-        masks: uint8 (M, S, S), 0..255, that the conversations refer to.
+        packed: the conversations, still without the tokens of their masks.
+        masks: uint8 (M, S, S), 0..255, that they refer to.
     """
 
     pixels: torch.Tensor
     targets: DenseTargets
-    branches: list[Branch]
+    packed: Packed
     masks: torch.Tensor
 
 
@@ -283,12 +169,20 @@ class ConversationBatches:
         self.questions, self.weights, self.next_turn = questions, weights, next_turn
 
     def __call__(self, step: int) -> Drawn:
+        asked = self.asked(step)
+        pixels, targets = self.patches.of(asked.scenes)
+        self.writer.forget_answers(asked.branches, np.random.default_rng([self.patches.seed, step, 1]))
+        packed = pack(asked.branches, self.writer, targets.owner.numpy(), targets.boxes.numpy())
+        return Drawn(pixels, targets, packed, asked.masks)
+
+    def asked(self, step: int) -> Asked:
+        """The scenes of a step, and whole conversations about them."""
         world = self.patches.world
         rng = np.random.default_rng([self.patches.seed, step])
         scenes = [make_scene(int(rng.integers(2**29)), world) for _ in range(self.patches.scenes)]
         first_objects = np.cumsum([0, *(len(scene.objects) for scene in scenes)]).tolist()
         branches: list[Branch] = []
-        masks: list[np.ndarray] = []
+        masks = _Masks(self.patches.mask_size)
         for index, scene in enumerate(scenes):
             left = self.questions
             while left > 0:
@@ -296,14 +190,29 @@ class ConversationBatches:
                 asked = converse(scene, rng, world, turns, self.weights)
                 if not asked:
                     break  # the scene supports none of the kinds
-                numbered = []
-                for question in asked:
-                    numbered.append((question, len(masks)))
-                    masks += [*question.prompt_masks, *question.answer_masks]
+                numbered = [
+                    (question, [*map(masks.place, (*question.prompt_masks, *question.answer_masks))])
+                    for question in asked
+                ]
                 branches.append(self.writer.branch(index, first_objects[index], numbered))
                 left -= len(asked)
-        size = self.patches.mask_size
-        stretched = torch.zeros(len(masks), size, size)
-        for place, mask in enumerate(masks):
-            stretched[place] = torch.from_numpy(stretch_mask(mask, size))
-        return Drawn(*self.patches.of(scenes), branches, as_bytes(stretched))
+        return Asked(scenes, branches, masks.stacked())
+
+
+class _Masks:
+    """The masks of a batch, stretched; those that are asked for again and again only once."""
+
+    def __init__(self, size: int):
+        self.size, self.places, self.all = size, {}, []
+
+    def place(self, mask: np.ndarray) -> int:
+        """The index of a mask among all."""
+        key = (mask.shape, np.packbits(mask).tobytes())
+        if key not in self.places:
+            self.places[key] = len(self.all)
+            self.all.append(stretch_mask_to_bytes(mask, self.size))
+        return self.places[key]
+
+    def stacked(self) -> torch.Tensor:
+        """uint8 (M, size, size)."""
+        return torch.from_numpy(np.array(self.all, np.uint8).reshape(-1, self.size, self.size))

@@ -36,9 +36,8 @@ from .prefetch import prefetch
 from .run_folder import RunFolder
 from .scene_batches import ConversationBatches, PatchBatches, as_shares, normalised
 from .scene_losses import (
-    branch_hidden_states,
     countdown_loss,
-    forget_answers,
+    hidden_states,
     hierarchical_mask_loss,
     looking_loss,
     say_masks,
@@ -204,13 +203,11 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     share_rows(model, row_features(processor, model.config, codebook.cpu()).to(device), fresh)
     model.to(device)
     processor.save_pretrained(folder / "model")
-    numbers = [*(str(n) for n in range(1001)), "<box>", "</box>"]
-    numbers = torch.tensor(processor.tokenizer.convert_tokens_to_ids(numbers), device=device)
-    mask_ids = range(model.config.first_mask_id, model.config.last_mask_id + 1)
     grid = round(model.config.image_seq_length**0.5)
     patches = PatchBatches(processor, world, settings.scenes, settings.seed, grid, mask_config.mask_size)
     asked = BOXES if settings.tasks == "boxes" else {**WEIGHTS, **MORE_OF}
     batches = ConversationBatches(patches, settings.questions, asked, settings.next_turn)
+    numbers = torch.tensor(batches.writer.numbers, device=device)
     draws = settings.tasks == "all" and settings.mask_loss_weight > 0
     language = torch.nn.ModuleDict({"layers": model.model.language_model, "head": model.lm_head})
     vision = torch.nn.ModuleDict(
@@ -238,36 +235,36 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
     model.train()
     for step, drawn in enumerate(run.timed(prefetch(batches, first, run.steps)), start=first):
         progress = run.progress(step)
-        branches, masks = drawn.branches, as_shares(drawn.masks.to(device))
-        say_masks(branches, masks, model)
-        forget_answers(branches, mask_ids, numbers, np.random.default_rng([settings.seed, step, 1]))
+        drawn = drawn.to(device)
+        targets, masks = drawn.targets, as_shares(drawn.masks)
+        packed = say_masks(drawn.packed, masks, model)
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        targets = drawn.targets.to(device)
         codes = None
         if settings.tasks == "all":
             codes = codebook[model.mask_tokenizer.encode(as_shares(targets.masks))]
         with quick_products():
-            visual = model.model.get_image_features(normalised(drawn.pixels.to(device))).pooler_output
+            visual = model.model.get_image_features(normalised(drawn.pixels)).pooler_output
             dense, dense_shown = heads(visual, targets, model.model.language_model.embed_tokens.weight, codes)
-            states = branch_hidden_states(model, visual, batches.writer.prefix_ids, branches)
-            spoken, shown = token_losses(model, states, numbers, settings.mask_token_weight)
-            looking, looking_shown = looking_loss(heads, states, visual, drawn.targets)
-            counting, counting_shown = countdown_loss(heads, states)
+            states = hidden_states(model, visual, packed)
+            spoken, shown = token_losses(model, states, packed, numbers, settings.mask_token_weight)
+            looking, looking_shown = looking_loss(heads, states, visual, targets, packed)
+            counting, counting_shown = countdown_loss(heads, states, packed)
             loss = spoken + settings.dense_weight * dense + settings.look_weight * (looking + counting)
             if draws and progress >= settings.mask_loss_from:
                 most, levels = settings.mask_loss_masks, settings.mask_loss_levels
                 drawing = hierarchical_mask_loss(
-                    model, states, masks, most, levels, generator, settings.grained_labels
+                    model, states, packed, masks, most, levels, generator, settings.grained_labels
                 )
                 loss = loss + settings.mask_loss_weight * drawing
-                shown["mask_loss"] = drawing.item()
+                shown["mask_loss"] = drawing.detach()
         loss.backward()
         learning = [*language.parameters(), *vision.parameters()]
         optimizers.step(learning, learning_rate(step, progress, warmup=60))
 
         done = step + 1
         if done % 25 == 0:
-            run.log(step=done, loss=loss.item(), **shown, **looking_shown, **counting_shown, **dense_shown)
+            parts = {**shown, **looking_shown, **counting_shown, **dense_shown}
+            run.log(step=done, loss=loss.item(), **{name: part.item() for name, part in parts.items()})
         last = run.is_over(done)
         if run.scores_after(done) or last:
             model.eval()

@@ -8,6 +8,7 @@ use.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -29,6 +30,7 @@ from .optimizers import (
 )
 from .prefetch import prefetch
 from .run_folder import RunFolder
+from .scene_batches import as_shares
 
 LENGTHS = [1, 2, 4, 8, 16, 32]
 
@@ -140,7 +142,7 @@ def train(
     photos = load_photo_masks(Path(settings.photo_masks), size) if settings.photo_masks else None
     batches = MaskBatches(world, size, settings.batch, settings.seed, photos)
     held_out = [mask for seed in range(150) for mask in scene_masks(HELD_OUT_SEED + seed, world, size)]
-    held_out = torch.stack([torch.from_numpy(mask) for mask in held_out]).to(device)
+    held_out = as_shares(torch.from_numpy(np.stack(held_out)).to(device))
 
     matrices, others = split_for_muon(model, ("transformer.",))
     optimizers = Optimizers(
@@ -160,7 +162,8 @@ def train(
     for step, batch in enumerate(run.timed(prefetch(batches, first, run.steps)), start=first):
         progress = run.progress(step)
         torch.manual_seed(settings.seed * 1_000_003 + step)  # restarts draw from it: the same after a resume
-        masks, lengths = (x.to(device) for x in batch)
+        masks, lengths = (x.to(device, non_blocking=True) for x in batch)
+        masks = as_shares(masks)
         fixed = settings.codes_fixed_from is not None and step >= settings.codes_fixed_from
         with torch.set_grad_enabled(not fixed), quick_products():
             z = model.encoder(masks, model.latent_tokens)

@@ -114,7 +114,7 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
         optimizers.step(parts.parameters(), learning_rate(step, progress, warmup=100))
         done = step + 1
         if done % 25 == 0:
-            run.log(step=done, loss=loss.item(), **shown)
+            run.log(step=done, loss=loss.item(), **{name: part.item() for name, part in shown.items()})
         last = run.is_over(done)
         if run.scores_after(done) or last:
             model.eval()
@@ -122,7 +122,8 @@ def train(settings: Settings, folder: Path, minutes: float | None = None) -> Non
                 visual = model.model.get_image_features(normalised(held_out[0])).pooler_output
                 _, shown = heads(visual, held_out[1], embedding, None)
             model.train()
-            run.log(step=done, samples=done * settings.scenes, **{f"held_{k}": v for k, v in shown.items()})
+            held = {f"held_{name}": part.item() for name, part in shown.items()}
+            run.log(step=done, samples=done * settings.scenes, **held)
             state = {"model": model.state_dict(), "heads": heads.state_dict()}
             run.save({**state, "optimizers": optimizers.state_dict(), "step": done})
             save(model, heads, folder)

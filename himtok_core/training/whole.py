@@ -32,7 +32,7 @@ class Part:
 
 def parts_of(folder: Path, world: str, seed: int, minutes: float, gpu: bool) -> list[Part]:
     """The recipes in their order. A GPU takes batches that would be slow to learn from on a processor."""
-    masks, pictures, scenes = (256, 64, 96) if gpu else (32, 24, 10)
+    masks, pictures, scenes = (1024, 256, 256) if gpu else (32, 24, 10)
     photographs = str(PHOTOGRAPHS) if world == "full" else None
     scene = scene_lmm.Settings(
         init=str(folder / "vision"),
@@ -40,7 +40,7 @@ def parts_of(folder: Path, world: str, seed: int, minutes: float, gpu: bool) -> 
         world=world,
         seed=seed,
         scenes=scenes,
-        mask_loss_masks=48 if gpu else 10,
+        mask_loss_masks=128 if gpu else 10,
     )
     return [
         Part(

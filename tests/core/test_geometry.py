@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from safetensors.numpy import load_file
 
 from himtok_core import geometry
@@ -78,6 +79,83 @@ def test_stretching_agrees_with_the_reference() -> None:
     np.testing.assert_array_equal(np.rint(stretched * 255), REFERENCE["himt/pil_resize/bicubic_square"])
 
 
+def resized(mask: np.ndarray, side: int) -> np.ndarray:
+    """What Pillow makes of the grey levels of a whole mask in 0..1: uint8 [side, side]."""
+    grey = Image.fromarray(np.rint(mask.astype(np.float32) * 255).astype(np.uint8))
+    return np.asarray(grey.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def masks_of_all_sizes(height: int, width: int) -> dict[str, np.ndarray]:
+    """Nothing, all, and things in the middle and at each border, from one pixel to nearly everything."""
+    rng, third = np.random.default_rng([height, width]), (height // 3, width // 3)
+    y, x = np.ogrid[:height, :width]
+    centre, radii = ((height - 1) / 2, (width - 1) / 2), (max(1, height / 3), max(1, width / 3))
+    masks = {
+        "empty": rectangle(height, width, 0, 0, 0, 0),
+        "full": rectangle(height, width, 0, 0, width, height),
+        "pixel": rectangle(height, width, third[1], third[0], third[1] + 1, third[0] + 1),
+        "ellipse": ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 <= 1,
+        "large": rectangle(height, width, 1, 1, max(2, width - 1), max(2, height - 1)),
+        "top": rectangle(height, width, third[1], 0, width - third[1], third[0] + 1),
+        "left": rectangle(height, width, 0, third[0], third[1] + 1, height - third[0]),
+        "bottom": rectangle(height, width, third[1], height - 1, third[1] + 2, height),
+        "right": rectangle(height, width, width - 1, third[0], width, third[0] + 2),
+        "noise": rng.random((height, width)) < 0.5,
+    }
+    corners = rectangle(height, width, 0, 0, 1, 1)
+    corners[-1, -1] = True
+    apart = rng.random((height, width)) < 3 / (height * width)
+    return {**masks, "corners": corners, "apart": apart, "transposed": masks["left"].T}
+
+
+@pytest.mark.parametrize("side", [16, 64, 100, 128, 256])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (3, 5), (9, 64), (64, 64), (75, 110), (128, 1), (240, 256), (301, 203), (480, 640)]
+)
+def test_stretching_is_the_bicubic_resize_of_the_whole_mask(size: tuple[int, int], side: int) -> None:
+    """However little of it is looked at."""
+    for name, mask in masks_of_all_sizes(*size).items():
+        levels, expected = geometry.stretch_mask_to_bytes(mask, side), resized(mask, side)
+        assert levels.dtype == np.uint8
+        np.testing.assert_array_equal(levels, expected, err_msg=name)
+        stretched = geometry.stretch_mask(mask, side)
+        assert stretched.dtype == np.float32
+        np.testing.assert_array_equal(stretched, expected.astype(np.float32) / 255, err_msg=name)
+
+
+@given(
+    st.tuples(st.integers(1, 700), st.integers(1, 700)),
+    st.tuples(*[st.floats(0, 1)] * 4),
+    st.sampled_from([16, 64, 100, 128, 256]),
+)
+def test_stretching_a_rectangle_anywhere_is_the_bicubic_resize_of_the_whole_mask(
+    size: tuple[int, int], corners: tuple[float, ...], side: int
+) -> None:
+    height, width = size
+    x0, x1 = sorted(round(share * width) for share in corners[:2])
+    y0, y1 = sorted(round(share * height) for share in corners[2:])
+    mask = rectangle(height, width, x0, y0, x1, y1)
+    np.testing.assert_array_equal(geometry.stretch_mask_to_bytes(mask, side), resized(mask, side))
+
+
+@pytest.mark.parametrize("size", [(201, 2), (255, 2)])
+def test_a_mask_that_is_a_line_is_stretched_as_a_whole(size: tuple[int, int]) -> None:
+    mask = rectangle(*size, 0, size[0] // 3, 1, size[0] // 2)
+    np.testing.assert_array_equal(geometry.stretch_mask_to_bytes(mask, 256), resized(mask, 256))
+
+
+def test_a_soft_mask_is_stretched_in_256_levels() -> None:
+    mask = np.random.default_rng(0).random((40, 70)).astype(np.float32)
+    levels = geometry.stretch_mask_to_bytes(mask, 64)
+    assert levels.dtype == np.uint8
+    np.testing.assert_array_equal(levels, resized(mask, 64))
+    np.testing.assert_array_equal(geometry.stretch_mask(mask, 64), levels.astype(np.float32) / 255)
+    np.testing.assert_array_equal(
+        geometry.stretch_mask_to_bytes(mask > 0.5, 64),
+        geometry.stretch_mask_to_bytes((mask > 0.5).astype(np.float64), 64),
+    )
+
+
 def test_stretching_there_and_back() -> None:
     mask = rectangle(90, 120, 20, 10, 100, 70)
     back = geometry.mask_from_probability(geometry.stretch_mask(mask, 64), (120, 90))
@@ -88,8 +166,9 @@ def test_stretching_there_and_back() -> None:
     "mask", [np.zeros((3, 3, 1)), np.zeros((0, 4)), np.full((2, 2), 255), np.full((2, 2), np.nan)]
 )
 def test_what_is_no_mask_is_not_stretched(mask: np.ndarray) -> None:
-    with pytest.raises(MaskError):
-        geometry.stretch_mask(mask, 8)
+    for stretch in (geometry.stretch_mask, geometry.stretch_mask_to_bytes):
+        with pytest.raises(MaskError):
+            stretch(mask, 8)
 
 
 def test_box_of_a_mask() -> None:

@@ -13,6 +13,7 @@ from himtok_core.geometry import mask_to_rle
 from himtok_core.lmm import HimtokForConditionalGeneration, HimtokProcessor, load_released
 from himtok_core.mask_tokenizer import MaskTokenizer, MaskTokenizerConfig
 from himtok_core.training import optimizers, run_folder
+from himtok_core.training.branches import Branch
 from himtok_core.training.mini import build_processor
 from himtok_core.training.vision import vocabulary_texts
 
@@ -74,6 +75,16 @@ def assert_same(first: object, second: object) -> None:
 
 def load_state(folder: Path) -> dict:
     return torch.load(folder / "state.pt", weights_only=True)
+
+
+def beginnings(branches: list[Branch], prefix: int) -> list[int]:
+    """The place in its picture's row where each conversation begins; a row begins with a prefix so long."""
+    ends: dict[int, int] = {}
+    starts = []
+    for branch in branches:
+        starts.append(ends.get(branch.scene, prefix))
+        ends[branch.scene] = starts[-1] + len(branch.ids)
+    return starts
 
 
 @pytest.fixture(scope="session")

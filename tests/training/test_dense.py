@@ -75,13 +75,14 @@ def test_boxes_shapes_and_codes_are_measured_inside_objects(
     visual = torch.randn(2, PATCHES, WIDTH)
     _, shown = heads(visual, targets, embedding, codes)
     distance = (targets.boxes - 0.5).abs().mean(1)  # a head of zeros says 0.5
-    assert shown["box_l1"] == pytest.approx(((2 * distance[0] + distance[1]) / 3).item(), rel=1e-5)
-    assert shown["shape"] == pytest.approx(math.log(2), rel=1e-5)
-    assert shown["codes"] == pytest.approx(1)
+    assert shown["box_l1"].item() == pytest.approx(((2 * distance[0] + distance[1]) / 3).item(), rel=1e-5)
+    assert shown["shape"].item() == pytest.approx(math.log(2), rel=1e-5)
+    assert shown["codes"].item() == pytest.approx(1)
+    assert not any(part.requires_grad for part in shown.values())
     heads.codes.bias.data = codes[0].flatten()
     heads.box.bias.data = torch.logit(targets.boxes[0])
     _, better = heads(visual, targets, embedding, codes)
-    assert better["box_l1"] == pytest.approx(
+    assert better["box_l1"].item() == pytest.approx(
         (0 + (targets.boxes[0] - targets.boxes[1]).abs().mean() / 3).item()
     )
     assert better["codes"] < 0.7
@@ -90,17 +91,44 @@ def test_boxes_shapes_and_codes_are_measured_inside_objects(
 def test_looking_at_the_right_patches_costs_nothing(heads: DenseHeads) -> None:
     torch.nn.init.eye_(heads.look.weight)
     torch.nn.init.zeros_(heads.look.bias)
-    visual = torch.zeros(2, PATCHES, WIDTH)  # of two pictures; the states are about the second
+    visual = torch.zeros(2, PATCHES, WIDTH)  # of two pictures; the states that look are about the second
     visual[1, 3:5, 0], visual[1, 7, 1], visual[1, 8, 2] = 100.0, 100.0, 100.0
-    owner = torch.full((1, PATCHES), -1)
-    owner[0, 3:5], owner[0, 7], owner[0, 8] = 0, 1, -2
-    wanted = owner == 0
+    visual[0, 5, :3] = 100.0
+    owner = torch.full((2, PATCHES), -1)
+    owner[1, 3:5], owner[1, 7], owner[1, 8] = 0, 1, -2
+    owner[0, :7] = -2
+    wanted = owner[1:] == 0
+    row, column = torch.tensor([1]), torch.tensor([2])
     for channel, loss, share in ((0, 0.0, 1.0), (2, math.log(8 / 2), None), (1, None, 0.0)):
-        states = torch.eye(WIDTH)[channel : channel + 1]
-        measured, right = heads.looking(states, visual, torch.tensor([1]), owner, wanted)
+        states = torch.eye(WIDTH)[torch.tensor([[1, 0, 1, 2], [1, 1, channel, 2]])]  # (2, 4, WIDTH)
+        measured, right = heads.looking(states, visual, row, column, owner, wanted)
         if loss is None:
             assert measured > 10, "the wrong object"
         else:
             # Looking at an unclear patch is as good as looking nowhere: it is left out, and eight remain.
             assert measured.item() == pytest.approx(loss, abs=1e-3)
-        assert share is None or right == share
+        assert share is None or right.item() == share
+
+
+def test_every_state_looks_at_the_picture_of_its_row(heads: DenseHeads) -> None:
+    """Several states of several rows, in any order, are as each of them alone, and no other state learns."""
+    torch.manual_seed(1)
+    states, visual = torch.randn(3, 5, WIDTH, requires_grad=True), torch.randn(3, PATCHES, WIDTH)
+    owner = torch.randint(-2, 3, (3, PATCHES))
+    rows, columns = torch.tensor([2, 0, 2, 2, 1]), torch.tensor([4, 1, 0, 4, 3])
+    wanted = torch.rand(5, PATCHES) > 0.6
+    assert wanted.any(1).all() and (owner == -2).any()
+    measured, right = heads.looking(states, visual, rows, columns, owner, wanted)
+    losses, hits = [], []
+    for row, column, patches in zip(rows.tolist(), columns.tolist(), wanted, strict=True):
+        scores = visual[row] @ heads.look(states[row, column]) / WIDTH**0.5
+        counted = (owner[row] != -2) | patches
+        shares = scores[counted].softmax(0)
+        losses.append(-shares[patches[counted]].sum().log().item())
+        hits.append(patches[counted][shares.argmax()].item())
+    assert measured.item() == pytest.approx(sum(losses) / 5, rel=1e-5)
+    assert right.item() == pytest.approx(sum(hits) / 5) and 0 < sum(hits) < 5
+    measured.backward()
+    reached = torch.zeros(3, 5, dtype=torch.bool)
+    reached[rows, columns] = True
+    assert torch.equal(states.grad.abs().sum(-1) > 0, reached)

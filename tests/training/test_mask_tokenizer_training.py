@@ -66,7 +66,8 @@ def test_training_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     masks = torch.zeros(2, 32, 32)
     masks[:, 8:, :16] = 1
     monkeypatch.setattr(tokenizer, "learning_rate", lambda step, steps, warmup: 1.0)
-    monkeypatch.setattr(MaskBatches, "__call__", lambda self, step: (masks, torch.tensor([32, 9])))
+    batch = (255 * masks).to(torch.uint8), torch.tensor([32, 9])
+    monkeypatch.setattr(MaskBatches, "__call__", lambda self, step: batch)
     config = small_mask_config(codebook_size=8)
     model = train(Settings(steps=40, batch=2, quantise_from=20, lr=3e-3), tmp_path, config=config)
     drawn = model.decode_prefixes(model.encode(masks[:1]), [9, 32])[0] > 0.5
@@ -90,7 +91,8 @@ def test_a_run_goes_on_from_a_trained_tokenizer(tmp_path: Path, mask_tokenizer: 
 def test_masks_of_a_scene_are_its_objects_and_a_union(world: World) -> None:
     for seed in range(10):
         masks = scene_masks(seed, world, 32)
-        assert all(mask.dtype == np.float32 and mask.shape == (32, 32) for mask in masks)
+        assert all(mask.dtype == np.uint8 and mask.shape == (32, 32) for mask in masks)
+        masks = [mask.astype(np.float32) / 255 for mask in masks]
         scene = make_scene(seed, world)
         objects = len(scene.objects)
         assert len(masks) == (objects if objects == 1 else objects + 1)
@@ -104,15 +106,15 @@ def test_masks_of_a_scene_are_its_objects_and_a_union(world: World) -> None:
 def test_a_batch_is_a_function_of_its_step(world: World) -> None:
     batches = MaskBatches(world, 32, 8, seed=5, photo_masks=None)
     masks, lengths = batches(3)
-    assert masks.shape == (8, 32, 32) and masks.dtype == torch.float32
-    assert 0 <= masks.min() and masks.max() <= 1 and (masks.amax((1, 2)) > 0.5).all()
+    assert masks.shape == (8, 32, 32) and masks.dtype == torch.uint8
+    assert (masks.amax((1, 2)) > 127).all() and (masks == 0).any()
     again = MaskBatches(world, 32, 8, seed=5, photo_masks=None)(3)
     assert torch.equal(masks, again[0]) and torch.equal(lengths, again[1])
     assert not torch.equal(masks, batches(4)[0])
 
 
 def test_lengths_reach_from_one_to_all(world: World) -> None:
-    photo = np.ones((1, 4, 4), dtype=np.float32)
+    photo = np.full((1, 4, 4), 255, dtype=np.uint8)
     lengths = MaskBatches(world, 4, 6000, seed=0, photo_masks=photo, photo_share=0.8)(0)[1]
     assert lengths.min() == 1 and lengths.max() == 32
     assert set(range(1, 33)) <= set(lengths.tolist())
@@ -125,12 +127,19 @@ def test_photo_masks_take_their_share(world: World, tmp_path: Path) -> None:
     path = tmp_path / "masks.json"
     path.write_text(json.dumps({"masks": [{"rle": mask_to_rle(left)}, {"rle": mask_to_rle(~left)}]}))
     photos = load_photo_masks(path, 32)
-    assert photos.shape == (2, 32, 32) and photos.dtype == np.float32
-    assert photos[0, :, :15].min() == 1 and photos[0, :, 17:].max() == 0
-    np.testing.assert_allclose(photos[0] + photos[1], 1, atol=0.01)
+    assert photos.shape == (2, 32, 32) and photos.dtype == np.uint8
+    assert photos[0, :, :15].min() == 255 and photos[0, :, 17:].max() == 0
+    np.testing.assert_allclose(photos.astype(np.float32).sum(0) / 255, 1, atol=0.01)
     masks, _ = MaskBatches(world, 32, 8, seed=0, photo_masks=photos, photo_share=0.5)(0)
     halves = [mask for mask in masks if (mask == mask[0]).all() or (mask == mask[:, :1]).all()]
     assert len(masks) == 8 and len(halves) == 4
+
+
+def test_a_photographs_mask_is_what_is_more_than_half_inside(world: World) -> None:
+    photo = np.full((1, 32, 32), 100, dtype=np.uint8)
+    photo[:, :, 10:22] = 255  # some of it is in every window
+    masks, _ = MaskBatches(world, 32, 10, seed=0, photo_masks=photo, photo_share=0.8)(0)
+    assert all((mask == 0).float().mean() > 0.1 and (mask == 255).any() for mask in masks[-8:])
 
 
 def test_odd_shapes_are_mixed_in(world: World) -> None:
