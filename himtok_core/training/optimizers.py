@@ -1,10 +1,9 @@
 """One optimizer step of every recipe: clip, schedule, Muon for matrices and AdamW for the rest."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Optimizers:
@@ -106,13 +105,8 @@ def native_bfloat16(device: torch.device) -> bool:
 def quick_products() -> Iterator[None]:
     """Where bfloat16 is multiplied natively, networks compute in it; weights stay float32.
 
-    What that is worth, `benchmarks/train.py` measures. On a processor attention goes the plain way, since the
-    backward pass of its fused one takes three times as long in bfloat16 as in float32.
+    What that is worth on a processor, `benchmarks/train.py` measures.
     """
     device = training_device()
-    with ExitStack() as stack:
-        if native_bfloat16(device):
-            stack.enter_context(torch.autocast(device.type, torch.bfloat16))
-            if device.type == "cpu":
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+    with torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device)):
         yield
