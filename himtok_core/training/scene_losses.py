@@ -52,18 +52,17 @@ def hidden_states(
     embeds = language.embed_tokens(packed.ids)
     pictured = packed.ids == model.config.image_token_id
     embeds = embeds.masked_scatter(pictured[..., None], visual.to(embeds.dtype))
-    owner, positions = packed.owner, packed.positions
+    owner = packed.owner
     seen = (owner[:, :, None] == owner[:, None]) | (owner[:, None] == -1)  # (B, T, T)
-    # What the model's own forward does with a mask like this, without its hooks, which cannot be compiled.
-    shared = {
-        "attention_mask": seen.tril()[:, None],
-        "position_ids": positions,
-        "position_embeddings": language.rotary_emb(embeds, position_ids=positions),
-    }
-    depths = [embeds]
-    for layer in language.layers:
-        depths.append(layer(depths[-1], **shared))
-    return States(language.norm(depths[-1]), depths[len(depths) // 2 - (len(depths) % 2 == 0)], depths[-2])
+    out = language(
+        inputs_embeds=embeds,
+        attention_mask=seen.tril()[:, None],
+        position_ids=packed.positions,
+        output_hidden_states=True,
+        use_cache=False,
+    )
+    depths = out.hidden_states
+    return States(out.last_hidden_state, depths[len(language.layers) // 2], depths[-2])
 
 
 def token_losses(
