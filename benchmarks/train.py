@@ -1,7 +1,7 @@
 """Seconds of a training step of himtok-mini's language model in float32 and in bfloat16, as one JSON line.
 
 Both on the same batches in one run: the ratio says whether `training.optimizers.quick_products` is worth it
-on this processor. Where there is a GPU, training never asks for it.
+on this machine.
 
     python benchmarks/train.py
 """
