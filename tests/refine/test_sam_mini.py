@@ -28,14 +28,15 @@ def test_round_trips_get_better(chat: himtok.Chat, refiner: himtok.SamRefiner) -
     before, after = unrefined_scores(scenes), refined_scores(refiner, scenes)
     for length in ("8", "32"):
         assert after[length].mean_iou > before[length].mean_iou + 0.04
-        assert after[length].boundary_f > before[length].boundary_f + 0.2
+        # How much there is to gain depends on the tokenizer that drew the masks.
+        assert 1 - after[length].boundary_f < 0.5 * (1 - before[length].boundary_f)
 
 
 def test_answers_get_better(chat: himtok.Chat, refiner: himtok.SamRefiner) -> None:
     scenes = answered(chat, World.mini(), 40, SEED)
     before, after = unrefined_scores(scenes)[ANSWERS], refined_scores(refiner, scenes)[ANSWERS]
     assert after.count >= 25
-    assert after.mean_iou > before.mean_iou + 0.1
+    assert 1 - after.mean_iou < 0.5 * (1 - before.mean_iou)
     assert after.boundary_f > before.boundary_f + 0.3
 
 
