@@ -64,11 +64,11 @@ class QuestionWriter:
 
     Attributes:
         prefix_ids: what comes before every first question.
-        mask_ids: of the mask tokens. numbers: ids of "0" to "1000". box_start, box_end: of the tags.
+        mask_ids: of the mask tokens. box_start, box_end: ids of the tags.
+        numbers: ids of "0" to "1000". values: what each of them stands for.
     """
 
     def __init__(self, processor: HimtokProcessor):
-        self.processor = processor
         self.tokenizer = processor.tokenizer
         picture = [{"type": "image"}, {"type": "text", "text": "@question@"}]
         text = processor.apply_chat_template(
@@ -81,6 +81,7 @@ class QuestionWriter:
         codes = sum(token.startswith("<|mt_") and token[5:-2].isdigit() for token in vocabulary)
         self.mask_ids = range(vocabulary["<|mt_0|>"], vocabulary["<|mt_0|>"] + codes)
         self.numbers = [vocabulary[str(number)] for number in range(markup.BOX_SCALE + 1)]
+        self.values = {token: value for value, token in enumerate(self.numbers)}
         self.box_start, self.box_end = vocabulary["<box>"], vocabulary["</box>"]
 
     def _ids(self, text: str) -> list[int]:
@@ -148,7 +149,6 @@ class QuestionWriter:
         Coordinates are moved as far as they may be off, so that the model has met every way in which it may
         begin a box: one that begins with 1 does not go on as a count.
         """
-        values = {token: value for value, token in enumerate(self.numbers)}
         for branch in branches:
             if branch.goes_on and rng.random() < READING:
                 for start, length, _ in branch.runs:
@@ -159,7 +159,7 @@ class QuestionWriter:
                 drawn = rng.integers(self.mask_ids[0], self.mask_ids[-1] + 1, length)
                 branch.ids[start : start + length] = drawn.tolist()
             for place in np.flatnonzero(self.inside_boxes(np.array(branch.labels))):
-                if (value := values.get(branch.labels[place])) is not None:
+                if (value := self.values.get(branch.labels[place])) is not None:
                     moved = round(rng.normal(value, NUMBER_SPREAD))
                     branch.ids[place] = self.numbers[min(max(moved, 0), len(self.numbers) - 1)]
 

@@ -97,13 +97,13 @@ def pack(
         for first, length, mask in branch.shown:
             read += [(row, start + first + n, mask, n) for n in range(length)]
         for first, length, mask in branch.runs:
-            first += start
-            drawn += [(row, first + n, mask, n) for n in range(length)]
-            left += [(row, first - 1 + n, length - n) for n in range(length + 1)]
-            if first - start + length in branch.decisions:
-                bounded += [(row, first + n) for n in range(length)]
+            column = start + first
+            drawn += [(row, column + n, mask, n) for n in range(length)]
+            left += [(row, column - 1 + n, length - n) for n in range(length + 1)]
+            if first + length in branch.decisions:
+                bounded += [(row, column + n) for n in range(length)]
             if length == MAX_TOKENS:
-                complete.append((row, first - 1, mask))
+                complete.append((row, column - 1, mask))
         for first, last, objects in branch.looks:
             objects = np.array(objects)
             if seen[objects].any():
@@ -115,10 +115,7 @@ def pack(
     place = np.zeros(labels.shape, np.int64)  # among those
     place[spoken] = np.arange(len(spoken[0]))
     wanted = labels[spoken]
-    values = np.full(max(writer.numbers) + 1, -1)
-    values[writer.numbers] = range(len(writer.numbers))
-    known = np.where(wanted < len(values), wanted, 0)
-    value = np.where(wanted < len(values), values[known], -1)
+    value = np.array([writer.values.get(token, -1) for token in wanted.tolist()], np.int64)
     value[~writer.inside_boxes(labels)[spoken]] = -1
     coordinates = np.flatnonzero(value >= 0)
     drawn, bounded = _table(drawn, 4), _table(bounded, 2)
